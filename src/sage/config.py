@@ -1,0 +1,233 @@
+"""Settings: one ``sage.toml``, overridden by ``SAGE_*`` variables, overridden by flags.
+
+Owns: every key, its default, its meaning, and where a value came from.
+Must not know: who reads a key. This is the only module (with the gateway) that uses pydantic.
+
+Order, strongest first: flag > ``SAGE_SECTION__KEY`` > ``./sage.toml`` > ``SAGE_HOME/sage.toml`` > default.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from sage.errors import ConfigError, did_you_mean
+
+__all__ = ["Settings", "config_files", "example_toml", "load_settings", "origins", "sage_home"]
+
+ENV_PREFIX = "SAGE_"
+OUTSIDE_SETTINGS = frozenset({"SAGE_HOME"})
+"""``SAGE_HOME`` says where the settings are, so it cannot be one of them."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class AtpSettings(_Section):
+    """The budget. 1 ATP = 1 second of one worker = 1 GiB read from storage = 10 joules."""
+
+    capacity: float = Field(100.0, gt=0, description="The balance never rises above this many ATP.")
+    recovery_per_s: float = Field(
+        0.5, ge=0, description="ATP that come back each second, up to the capacity."
+    )
+    grant: float = Field(30.0, gt=0, description="The most ATP one request may spend.")
+
+
+class SelectorSettings(_Section):
+    """How permission is computed and how trust ages."""
+
+    hot_bonus: float = Field(1.2, ge=1, description="Persistence of a model that is already loaded.")
+    price_scale: float = Field(10.0, gt=0, description="The price in ATP at which cheapness is one half.")
+    prior_strength: float = Field(
+        4.0, gt=0, description="How many outcomes the card's published quality counts for."
+    )
+    half_life_days: float = Field(30.0, gt=0, description="Evidence counts half after this many days.")
+
+
+class IrpSettings(_Section):
+    """Refinement: how good is good enough, and how far to go for it."""
+
+    max_steps: int = Field(3, ge=1, le=100, description="The most drafts for one answer.")
+    accept_energy: float = Field(
+        0.5, ge=0, le=1, description="A draft at or below this energy is accepted."
+    )
+    epsilon: float = Field(0.01, ge=0, description="Refinement ends when energy falls by less than this.")
+
+
+class ModelSettings(_Section):
+    """How models are loaded and run."""
+
+    context: int = Field(4096, ge=256, description="Tokens of context each model is loaded with.")
+    max_tokens: int = Field(256, ge=1, description="The longest answer, unless the request says otherwise.")
+    threads: int = Field(0, ge=0, description="Threads that generate; 0 leaves one core free, at least one.")
+    load_timeout_s: float = Field(300.0, gt=0, description="A load that takes longer is a failure.")
+    answer_timeout_s: float = Field(300.0, gt=0, description="An answer that takes longer is a failure.")
+    silence_timeout_s: float = Field(
+        60.0, gt=0, description="A worker that says nothing for this long is hung, and is killed."
+    )
+    stop_timeout_s: float = Field(2.0, gt=0, description="A worker that does not stop by then is killed.")
+    memory_limit_gb: float = Field(
+        0.0, ge=0, description="Bytes all loaded models may take, in GB; 0 means what is free less the floor."
+    )
+    offline: bool = Field(False, description="Never use the network, not even to pull.")
+
+
+class EventSettings(_Section):
+    """The event log in SAGE_HOME/events.jsonl. It never holds prompts or answers."""
+
+    log: bool = Field(True, description="Write events to disk.")
+    max_bytes: int = Field(
+        10_000_000, ge=10_000, description="At this size the log is rotated; one old file is kept."
+    )
+
+
+class Settings(BaseSettings):
+    """All settings. Build with :func:`load_settings`, which turns every mistake into a ConfigError."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    atp: AtpSettings = AtpSettings()
+    selector: SelectorSettings = SelectorSettings()
+    irp: IrpSettings = IrpSettings()
+    models: ModelSettings = ModelSettings()
+    events: EventSettings = EventSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del dotenv_settings, file_secret_settings
+        files = [TomlConfigSettingsSource(settings_cls, path) for path in config_files()]
+        return (init_settings, env_settings, *files)
+
+
+def sage_home() -> Path:
+    """Where SAGE keeps its database, models and runs: ``SAGE_HOME``, or the platform's data folder."""
+    named = os.environ.get("SAGE_HOME")
+    if named:
+        return Path(named).expanduser().absolute()
+    from platformdirs import user_data_path
+
+    return user_data_path("sage", appauthor=False)
+
+
+def config_files() -> list[Path]:
+    """The files that are read, strongest first; those that do not exist are left out."""
+    return [p for p in (Path("sage.toml"), sage_home() / "sage.toml") if p.is_file()]
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping):
+            flat.update(_leaves(value, f"{name}."))
+        else:
+            flat[name] = value
+    return flat
+
+
+def _known_keys() -> list[str]:
+    return list(_leaves(Settings.model_construct().model_dump()))
+
+
+def _check_environment() -> None:
+    known = {ENV_PREFIX + key.replace(".", "__").upper() for key in _known_keys()} | OUTSIDE_SETTINGS
+    for name in os.environ:
+        if name.upper().startswith(ENV_PREFIX) and name.upper() not in known:
+            raise ConfigError(
+                f"Unknown variable {name}.{did_you_mean(name.upper(), known)}",
+                mend="See the known keys: sage config schema",
+            )
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}", mend=f"Correct {path}") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}", mend=f"Check {path}") from error
+    known = _known_keys()
+    sections = sorted({key.split(".")[0] for key in known})
+    for key in _leaves(tree):
+        if key not in known:
+            hint = did_you_mean(key, known) or did_you_mean(key.split(".")[-1], sections)
+            raise ConfigError(
+                f"Unknown key {key!r} in {path}.{hint}", mend="See the known keys: sage config schema"
+            )
+    return tree
+
+
+def load_settings(**flags: Any) -> Settings:
+    """Read every source and check it. ``flags`` are section dicts, e.g. ``models={"offline": True}``.
+
+    Raises:
+        ConfigError: a file that is not TOML, an unknown key or variable, a value out of range.
+    """
+    _check_environment()
+    for path in config_files():
+        _read_toml(path)
+    try:
+        return Settings(**flags)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"{key}: {first['msg']} (got {first.get('input')!r})",
+            mend="See what each key takes: sage config schema",
+        ) from error
+    except ValueError as error:
+        raise ConfigError(str(error), mend="See what each key takes: sage config schema") from error
+
+
+def origins(settings: Settings) -> dict[str, tuple[Any, str]]:
+    """Every key with its value and where that came from, e.g. ``models.offline -> (True, "SAGE_...")``."""
+    from_env = _leaves(EnvSettingsSource(type(settings))())
+    from_files = [(path, _leaves(_read_toml(path))) for path in config_files()]
+    result: dict[str, tuple[Any, str]] = {}
+    for key, value in _leaves(settings.model_dump()).items():
+        if key in from_env:
+            origin = ENV_PREFIX + key.replace(".", "__").upper()
+        else:
+            origin = next((str(path) for path, keys in from_files if key in keys), "default")
+        result[key] = (value, origin)
+    return result
+
+
+def example_toml() -> str:
+    """``sage.example.toml``: every key, commented, with its default and meaning."""
+    lines = [
+        "# Settings of SAGE. Copy to ./sage.toml or SAGE_HOME/sage.toml and uncomment what you change.",
+        "# A variable overrides a key: SAGE_MODELS__OFFLINE=true overrides [models] offline.",
+        "# Written by: sage config schema --toml",
+    ]
+    for name, info in Settings.model_fields.items():
+        section = info.annotation
+        if section is None or get_args(section) or not issubclass(section, BaseModel):
+            continue
+        lines += ["", f"# {(section.__doc__ or '').strip()}", f"[{name}]"]
+        for key, field in section.model_fields.items():
+            default = str(field.default).lower() if isinstance(field.default, bool) else field.default
+            lines += [f"# {field.description}", f"# {key} = {default}"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,187 @@
+"""What happened, as typed values: to subscribers at once, and to a JSONL file that survives.
+
+Owns: the event types, the bus and the file. Must not know: who listens.
+Events never hold prompts or answers; those live in the verbatim store.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sage.clock import Clock, SystemClock
+
+__all__ = [
+    "AtpSettled",
+    "CandidateFailed",
+    "Decided",
+    "Event",
+    "EventBus",
+    "JsonlLog",
+    "LoadFinished",
+    "LoadStarted",
+    "ModelPulled",
+    "OutcomeRecorded",
+    "PullProgress",
+    "StepTaken",
+    "TurnEnded",
+    "TurnStarted",
+    "Unloaded",
+]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """Base of every event. ``turn_id`` is empty for what belongs to no turn."""
+
+    turn_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TurnStarted(Event):
+    kind: str
+    session: str
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decided(Event):
+    model: str
+    mode: str
+    reason: str
+    permission: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CandidateFailed(Event):
+    model: str
+    error: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadStarted(Event):
+    model: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadFinished(Event):
+    model: str
+    seconds: float
+    resident_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unloaded(Event):
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepTaken(Event):
+    step: int
+    model: str
+    energy: float
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OutcomeRecorded(Event):
+    model: str
+    kind: str
+    quality: float
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AtpSettled(Event):
+    granted: float
+    spent: float
+    balance: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TurnEnded(Event):
+    status: str
+    model: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PullProgress(Event):
+    """Bytes of a model that have arrived. Shown, never written to the file."""
+
+    model: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelPulled(Event):
+    model: str
+    bytes: int
+    seconds: float
+
+
+Subscriber = Callable[[Event], None]
+
+
+class EventBus:
+    """Calls every subscriber, in order, on the thread that emits."""
+
+    def __init__(self) -> None:
+        self._subscribers: list[Subscriber] = []
+
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Add a subscriber; the returned function removes it."""
+        self._subscribers.append(subscriber)
+        return lambda: self._subscribers.remove(subscriber)
+
+    def emit(self, event: Event) -> None:
+        for subscriber in tuple(self._subscribers):
+            subscriber(event)
+
+
+class JsonlLog:
+    """A subscriber that appends one JSON object a line, and rotates at ``max_bytes``.
+
+    A full or read-only disk silences the log; it never stops the work.
+    """
+
+    def __init__(self, path: Path, *, max_bytes: int, clock: Clock | None = None) -> None:
+        self.path = path
+        self._max_bytes = max_bytes
+        self._clock = clock or SystemClock()
+
+    def __call__(self, event: Event) -> None:
+        if isinstance(event, PullProgress):
+            return
+        record = {"at": round(self._clock.time(), 3), "event": type(event).__name__}
+        record.update(dataclasses.asdict(event))
+        line = json.dumps(record, ensure_ascii=False) + "\n"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if self.path.exists() and self.path.stat().st_size + len(line) > self._max_bytes:
+                os.replace(self.path, self.path.with_suffix(".old.jsonl"))
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(line)
+        except OSError:
+            return
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """Every record, oldest first; a line cut off by a crash is passed over."""
+        for path in (self.path.with_suffix(".old.jsonl"), self.path):
+            if not path.exists():
+                continue
+            with path.open(encoding="utf-8", errors="replace") as file:
+                for line in file:
+                    try:
+                        yield json.loads(line)
+                    except json.JSONDecodeError:
+                        continue

@@ -1,0 +1,189 @@
+"""The values that pass between layers.
+
+Owns: what a piece of work, a candidate, a decision and an outcome are.
+Must not know: how any of them is computed, stored or shown.
+Every value is frozen; sequences are tuples, so a value can be logged or shared without a copy.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+__all__ = [
+    "ANY_KIND",
+    "Candidate",
+    "CandidateScore",
+    "Completion",
+    "Decision",
+    "Failure",
+    "GenerationRequest",
+    "Message",
+    "Outcome",
+    "OutcomeSource",
+    "Role",
+    "Situation",
+    "new_id",
+]
+
+Role = Literal["system", "user", "assistant"]
+
+OutcomeSource = Literal["verifier", "user", "agreement", "self"]
+"""Who says how good an answer was. Trust ignores ``self``."""
+
+ANY_KIND = "*"
+"""The context that stands for every kind of work: trust and priors back off to it."""
+
+
+def new_id(prefix: str) -> str:
+    """A short unique id such as ``turn-3f9c2a71b04e`` (48 random bits)."""
+    return f"{prefix}-{uuid.uuid4().hex[:12]}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Situation:
+    """One piece of work, as the kernel sees it after ``sense``.
+
+    ``kind`` is the context label trust is kept under; ``prompt_tokens`` is an estimate made
+    before any tokenizer is loaded; ``needs`` are capabilities a candidate must have.
+    """
+
+    messages: tuple[Message, ...]
+    kind: str
+    prompt_tokens: int
+    max_tokens: int
+    session: str
+    needs: frozenset[str] = frozenset({"text"})
+    features: Mapping[str, float] = field(default_factory=dict)
+    schema: Mapping[str, Any] | None = None
+    temperature: float = 0.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    deadline_s: float | None = None
+
+    @property
+    def prompt(self) -> str:
+        """The text of the last user message."""
+        return next((m.content for m in reversed(self.messages) if m.role == "user"), "")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """Something that could do the work: an expert, a model or a device.
+
+    Times are seconds, sizes are bytes. ``est_load_s`` and ``load_bytes`` are 0 when resident.
+    ``prior`` maps a kind of work to the published or measured quality in [0, 1].
+    """
+
+    name: str
+    prior: Mapping[str, float]
+    capabilities: frozenset[str]
+    context_length: int
+    memory_bytes: int
+    resident: bool
+    load_bytes: int
+    est_load_s: float
+    est_run_s: float
+    unavailable: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CandidateScore:
+    """One row of the decision table: the three factors and what they were computed from."""
+
+    name: str
+    expertise: float
+    cheapness: float
+    persistence: float
+    permission: float
+    resident: bool
+    est_load_s: float
+    est_run_s: float
+    est_atp: float
+    evidence: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """A candidate that was chosen and could not answer."""
+
+    name: str
+    error: str
+    message: str
+
+
+DecisionMode = Literal["permission", "pinned", "fallback", "escalated"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """Why this candidate: every candidate's factors (best first), who was filtered out, who failed.
+
+    ``mode`` is ``permission`` (the rule chose), ``pinned`` (the caller named the model),
+    ``fallback`` (a better candidate failed) or ``escalated`` (a cheaper answer was not good enough).
+    """
+
+    chosen: str
+    mode: DecisionMode
+    reason: str
+    kind: str
+    candidates: tuple[CandidateScore, ...]
+    excluded: Mapping[str, str] = field(default_factory=dict)
+    failures: tuple[Failure, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What became of a decision: the only thing trust learns from. ``quality`` is in [0, 1]."""
+
+    event_id: str
+    turn_id: str
+    candidate: str
+    kind: str
+    quality: float
+    source: OutcomeSource
+    at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GenerationRequest:
+    """What a loaded model is asked to do."""
+
+    messages: tuple[Message, ...]
+    max_tokens: int = 256
+    temperature: float = 0.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    schema: Mapping[str, Any] | None = None
+    deadline_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completion:
+    """What a loaded model answered.
+
+    ``logprobs`` are natural logarithms, one per generated token where the backend gives them.
+    ``finish_reason`` is ``stop``, ``length`` or ``cancelled``.
+    """
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    run_s: float
+    finish_reason: str
+    logprobs: tuple[float, ...] = ()
+
+    @property
+    def mean_logprob(self) -> float | None:
+        """Mean log-probability per token, or None where the backend gave none."""
+        return sum(self.logprobs) / len(self.logprobs) if self.logprobs else None
