@@ -12,7 +12,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
@@ -61,9 +61,7 @@ class IrpSettings(_Section):
     """Refinement: how good is good enough, and how far to go for it."""
 
     max_steps: int = Field(3, ge=1, le=100, description="The most drafts for one answer.")
-    accept_energy: float = Field(
-        0.5, ge=0, le=1, description="A draft at or below this energy is accepted."
-    )
+    accept_energy: float = Field(0.5, ge=0, le=1, description="A draft at or below this energy is accepted.")
     epsilon: float = Field(0.01, ge=0, description="Refinement ends when energy falls by less than this.")
 
 
@@ -224,7 +222,7 @@ def example_toml() -> str:
     ]
     for name, info in Settings.model_fields.items():
         section = info.annotation
-        if section is None or get_args(section) or not issubclass(section, BaseModel):
+        if not (isinstance(section, type) and issubclass(section, BaseModel)):
             continue
         lines += ["", f"# {(section.__doc__ or '').strip()}", f"[{name}]"]
         for key, field in section.model_fields.items():

@@ -1,0 +1,67 @@
+"""What runs a model. One small protocol; each backend is one file beside this one.
+
+Owns: the protocol and the table of names. Must not know: processes, budgets, or who asks.
+An engine lives inside a worker process (``sage.zoo.worker``), so it may crash, hang or be killed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from sage.errors import BackendMissing, did_you_mean
+from sage.types import Completion, GenerationRequest
+from sage.zoo.card import PromptStyle
+
+__all__ = ["BACKENDS", "Engine", "EngineOptions", "OnText", "open_engine"]
+
+OnText = Callable[[str], bool]
+"""Called with each piece of text as it is made; returns True to stop the generation."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EngineOptions:
+    """How to load one model. ``script`` is read only by the fake backend."""
+
+    path: Path
+    context: int
+    threads: int
+    prompt_style: PromptStyle = "chat"
+    script: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Engine(Protocol):
+    """One loaded model. Loading happens in the constructor and may raise ``LoadFailed``."""
+
+    def generate(self, request: GenerationRequest, on_text: OnText) -> Completion:
+        """Answer. Raises ``ContextTooLong`` or ``UsageError`` for a request it cannot serve."""
+        ...
+
+
+BACKENDS = {
+    "fake": ("sage.zoo.backends.fake", "FakeEngine"),
+    "llama_cpp": ("sage.zoo.backends.llama_cpp", "LlamaCppEngine"),
+}
+
+
+def open_engine(backend: str, options: EngineOptions) -> Engine:
+    """Import the backend and load the model; slow, so it runs in the worker process.
+
+    Raises:
+        BackendMissing: no such backend, or its library is not installed.
+        LoadFailed: the library refused the file.
+    """
+    import importlib
+
+    if backend not in BACKENDS:
+        raise BackendMissing(f"No backend {backend!r}.{did_you_mean(backend, BACKENDS)}")
+    module, name = BACKENDS[backend]
+    try:
+        engine: Engine = getattr(importlib.import_module(module), name)(options)
+    except ImportError as error:
+        raise BackendMissing(
+            f"The backend {backend!r} needs {error.name}", mend="pip install sage-kernel"
+        ) from error
+    return engine

@@ -1,0 +1,61 @@
+"""The command ``sage``: which commands there are, and how failures leave the process.
+
+Owns: the command table and exit codes. Must not know: what any command does.
+Commands are imported when they are called, so that ``sage --help`` stays fast.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from sage import __version__
+from sage.errors import SageError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="sage",
+    help="Ask a local model that SAGE chose: permission = expertise x cheapness x persistence.",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    epilog="Exit codes: 0 done, 1 internal error, 2 usage, 3 not found, 4 no resources, "
+    "5 refused as unsafe, 130 interrupted.",
+)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"sage {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Choose, answer, learn."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Entry point. Every expected failure becomes one line on stderr and its exit code."""
+    from sage.cli.render import fail
+
+    try:
+        code: Any = app(args=argv, standalone_mode=False)
+    except SageError as error:
+        code = fail(error)
+    except KeyboardInterrupt:
+        typer.echo("Interrupted.", err=True)
+        code = 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
+    sys.exit(code if isinstance(code, int) else 0)

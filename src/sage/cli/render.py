@@ -1,0 +1,67 @@
+"""How commands speak: JSON on stdout, everything for people through one console.
+
+Owns: consoles, error lines, number formats. Must not know: any command.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from sage.errors import SageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["console", "emit_json", "fail", "human_bytes", "human_seconds", "notes"]
+
+
+@cache
+def console() -> Console:
+    """Where results go (stdout). Rich honours NO_COLOR and a missing terminal by itself."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+@cache
+def notes() -> Console:
+    """Where progress and warnings go (stderr), so that stdout can be piped."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def emit_json(value: Any) -> None:
+    """One JSON value on stdout, readable, in the reader's own script."""
+    text = json.dumps(value, ensure_ascii=False, indent=2, default=str)
+    sys.stdout.buffer.write(text.encode("utf-8", "replace") + b"\n")
+    sys.stdout.flush()
+
+
+def fail(error: SageError) -> int:
+    """Say what is wrong and how to mend it; returns the exit code."""
+    colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    typer.secho(f"sage: {error.message}", err=True, fg="red" if colour else None)
+    if error.mend:
+        typer.echo(f"  try: {error.mend}", err=True)
+    return error.exit_code
+
+
+def human_bytes(count: float) -> str:
+    """``98 MB``: decimal units, as disks and package indexes count."""
+    for unit in ("B", "kB", "MB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
+
+
+def human_seconds(seconds: float) -> str:
+    """``0.34 s``, ``12 s``."""
+    return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"

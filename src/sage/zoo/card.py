@@ -1,0 +1,70 @@
+"""What a model is, before it is loaded.
+
+Owns: the card and where its figures come from. Must not know: how files arrive or how models run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+__all__ = ["Figure", "ModelCard", "PromptStyle", "Provenance", "WheelMember"]
+
+Provenance = Literal["measured", "published", "unknown"]
+
+PromptStyle = Literal["chat", "qa"]
+"""``chat``: the file's own chat template. ``qa``: a base model, asked by a question-and-answer text."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Figure:
+    """One number on a card, and who says so."""
+
+    value: float
+    provenance: Provenance = "unknown"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WheelMember:
+    """A file, or one part of a file, inside a wheel of the package index. ``bytes`` is its size unpacked."""
+
+    package: str
+    version: str
+    member: str
+    bytes: int
+    wheel_sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModelCard:
+    """Identity, origin and expectations of one model.
+
+    ``source`` is ``package``, ``hf:REPO/FILE`` or ``file:PATH``; a package's ``members`` are joined in
+    order. ``sha256`` and ``bytes`` describe the finished file. ``prior`` maps a kind of work to quality
+    in [0, 1] (``*`` for any); ``rates`` holds ``prompt_tok_s``, ``generate_tok_s``, ``load_s``,
+    ``rss_bytes``. ``opt_in`` models are pulled only by name, with ``notice`` shown.
+    """
+
+    name: str
+    source: str
+    sha256: str
+    bytes: int
+    license: str
+    context_length: int
+    backend: str = "llama_cpp"
+    family: str = ""
+    members: tuple[WheelMember, ...] = ()
+    capabilities: frozenset[str] = frozenset({"text"})
+    prompt_style: PromptStyle = "chat"
+    prior: Mapping[str, float] = field(default_factory=dict)
+    prior_provenance: Provenance = "unknown"
+    rates: Mapping[str, Figure] = field(default_factory=dict)
+    default: bool = False
+    opt_in: bool = False
+    notice: str = ""
+
+    @property
+    def filename(self) -> str:
+        """The one file under ``SAGE_HOME/models/``."""
+        return f"{self.name}.gguf"
