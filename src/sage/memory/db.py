@@ -1,0 +1,260 @@
+"""The database: opened safely, migrated, and refused rather than harmed.
+
+Owns: the connection, transactions, migrations, and turning SQLite's errors into StoreError.
+Must not know: what any table means. This is the only module that imports SQLite.
+
+A file that is damaged, foreign or newer than this SAGE is never deleted, overwritten or migrated.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import apsw
+
+from sage.errors import StoreError
+from sage.memory.migrations import APPLICATION_ID, MIGRATIONS
+
+__all__ = ["MIN_SQLITE", "Database", "Value", "check_sqlite", "sqlite_version"]
+
+Value = str | int | float | bytes | None
+"""What a column holds."""
+
+MIN_SQLITE = (3, 51, 3)
+"""SQLite 3.7.0 to 3.51.2 could corrupt a WAL database when two connections write or checkpoint
+at the same instant (sqlite.org/wal.html, section 11, "the WAL-reset bug")."""
+
+BUSY_SECONDS = 10.0
+"""How long to wait for another process: far above one commit (milliseconds), short enough to be told."""
+
+
+def sqlite_version() -> str:
+    """The version of the SQLite that apsw brings."""
+    return apsw.sqlite_lib_version()
+
+
+def check_sqlite(version: str) -> None:
+    """Raise StoreError if this version of SQLite can lose data."""
+    if tuple(int(part) for part in version.split(".")[:3]) < MIN_SQLITE:
+        need = ".".join(str(part) for part in MIN_SQLITE)
+        raise StoreError(
+            f"SQLite {version} can corrupt a database in WAL mode; {need} or newer is needed.",
+            mend="pip install --upgrade apsw",
+        )
+
+
+class Database:
+    """One SQLite file, safe to call from several threads and several processes.
+
+    One connection behind a lock rather than one a thread: a commit waits for the disk in any case, and
+    a transaction then belongs to exactly one thread. Other processes are kept apart by SQLite itself.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open, and bring to the newest schema unless ``read_only`` (which needs the file to exist).
+
+        Raises:
+            StoreError: not a database, damaged, another program's, newer, unreadable, unwritable, full.
+        """
+        check_sqlite(sqlite_version())
+        self.path = path
+        self.read_only = read_only
+        self._lock = threading.RLock()
+        self._depth = 0
+        self._connection: apsw.Connection | None = None
+        try:
+            with self._translated():
+                self._open()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def version(self) -> int:
+        """The number of the newest migration this file has."""
+        return int(self._one("PRAGMA user_version"))
+
+    def execute(self, sql: str, params: Sequence[Value] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement and fetch every row. Outside a transaction it is durable on return.
+
+        Raises:
+            StoreError: see :meth:`__init__`; also a constraint that does not hold.
+        """
+        with self._lock, self._translated():
+            return list(self._open_connection().execute(sql, tuple(params)))
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, and durable on leaving. Nested, it is a savepoint of the outer one.
+
+        BEGIN IMMEDIATE takes the write lock at once: a transaction that begins by reading and then
+        writes could not wait for another writer, because what it has read would be out of date.
+        """
+        with self._lock:
+            name = f"level_{self._depth}"
+            inner = self._depth > 0
+            self.execute(f"SAVEPOINT {name}" if inner else "BEGIN IMMEDIATE")
+            self._depth += 1
+            try:
+                yield
+                self.execute(f"RELEASE {name}" if inner else "COMMIT")
+            except BaseException:
+                # A full disk or an I/O error may have rolled back already.
+                if self._connection is not None and self._connection.in_transaction:
+                    self.execute(f"ROLLBACK TO {name}" if inner else "ROLLBACK")
+                    if inner:
+                        self.execute(f"RELEASE {name}")
+                raise
+            finally:
+                self._depth -= 1
+
+    def integrity(self) -> str:
+        """``ok``, or what SQLite found wrong, one finding a line. Reads the whole file."""
+        found = [str(row[0]) for row in self.execute("PRAGMA integrity_check(20)")]
+        found += [
+            f"{row[0]}: row {row[1]} has no {row[2]}" for row in self.execute("PRAGMA foreign_key_check")
+        ]
+        return "\n".join(line for line in found if line != "ok") or "ok"
+
+    def close(self) -> None:
+        """Close the file; closing twice does nothing."""
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    def _open_connection(self) -> apsw.Connection:
+        if self._connection is None:
+            raise StoreError(f"{self.path} is closed.", mend="Open it again: Database(path)")
+        return self._connection
+
+    def _one(self, sql: str) -> Any:
+        return self.execute(sql)[0][0]
+
+    def _open(self) -> None:
+        if not self.read_only:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        flags = (
+            apsw.SQLITE_OPEN_READONLY
+            if self.read_only
+            else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+        )
+        connection = apsw.Connection(str(self.path), flags=flags)
+        self._connection = connection
+        connection.set_busy_timeout(int(BUSY_SECONDS * 1000))
+        # Nothing has been written so far; a file that is refused here stays as it is, to the byte.
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        self._recognise()
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+        self.execute("PRAGMA foreign_keys = ON")
+        if self.read_only:
+            return
+        self._use_wal()
+        # FULL: in WAL mode a commit then waits for the disk, so an acknowledged turn survives
+        # power loss too (NORMAL may lose the last commits; sqlite.org/pragma.html#pragma_synchronous).
+        self.execute("PRAGMA synchronous = FULL")
+        if sys.platform == "darwin":
+            # fsync on macOS stops at the drive's own cache; F_FULLFSYNC does not.
+            self.execute("PRAGMA fullfsync = ON")
+        self._migrate()
+        # A folder that cannot be written is noticed only by writing; better now than at the first answer.
+        with self.transaction():
+            pass
+
+    def _recognise(self) -> None:
+        application = int(self._one("PRAGMA application_id"))
+        tables = int(self._one("SELECT count(*) FROM sqlite_schema"))
+        if application != APPLICATION_ID and (application != 0 or tables > 0):
+            raise StoreError(
+                f"{self.path} is a database of another program.", mend="Point SAGE_HOME at another folder"
+            )
+        found, newest = self.version, len(MIGRATIONS)
+        if found > newest:
+            raise StoreError(
+                f"{self.path} has schema version {found}; this SAGE knows up to version {newest}.",
+                mend="Upgrade SAGE (pip install --upgrade sage-kernel), or point SAGE_HOME at another folder",
+            )
+        if self.read_only and found < newest:
+            raise StoreError(
+                f"{self.path} has schema version {found}; this SAGE reads version {newest}.",
+                mend="Let a command that writes migrate it, e.g. sage doctor",
+            )
+
+    def _use_wal(self) -> None:
+        # Two processes that make the same new file: SQLite answers "busy" at once here, without waiting,
+        # because waiting could be a deadlock.
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                mode = next(self._open_connection().execute("PRAGMA journal_mode = WAL"))[0]
+                break
+            except apsw.BusyError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+        if mode != "wal":
+            raise StoreError(
+                f"{self.path.parent} does not support SQLite's WAL mode (is it a network drive?).",
+                mend="Point SAGE_HOME at a folder on a local disk",
+            )
+
+    def _migrate(self) -> None:
+        for number, script in enumerate(MIGRATIONS, start=1):
+            if self.version >= number:
+                continue
+            with self.transaction():
+                if self.version < number:  # another process may have been first
+                    self.execute(script)
+                    self.execute(f"PRAGMA user_version = {number}")
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Every SQLite error leaves as a StoreError that says what to do."""
+        path, folder = shlex.quote(str(self.path)), shlex.quote(str(self.path.parent))
+        writable = f"Make it yours: chown -R $(id -u) {folder} && chmod -R u+rwX {folder}"
+        aside = f"Keep it and start anew: mv {path} {shlex.quote(str(self.path) + '.bad')}"
+        try:
+            yield
+        except apsw.NotADBError as error:
+            raise StoreError(f"{self.path} is not a database.", mend=aside) from error
+        except apsw.CorruptError as error:
+            raise StoreError(f"{self.path} is damaged: {error}", mend=aside) from error
+        except (apsw.BusyError, apsw.LockedError) as error:
+            raise StoreError(
+                f"{self.path} has been locked by another process for {BUSY_SECONDS:.0f} s.",
+                mend=f"See which process holds it: fuser -v {path}",
+            ) from error
+        except apsw.FullError as error:
+            raise StoreError(
+                f"No room left to write {self.path}.", mend=f"Free some space: df -h {folder}"
+            ) from error
+        except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError) as error:
+            if self.read_only and not self.path.exists():
+                raise StoreError(
+                    f"{self.path} does not exist.", mend="Ask something first: sage run"
+                ) from error
+            raise StoreError(f"{self.path} cannot be opened or written: {error}", mend=writable) from error
+        except apsw.IOError as error:
+            raise StoreError(
+                f"The disk failed while {self.path} was used: {error}", mend=f"Check the disk: df -h {folder}"
+            ) from error
+        except apsw.Error as error:
+            raise StoreError(f"{self.path}: {error}", mend="Check it: sage doctor") from error
+        except OSError as error:
+            raise StoreError(f"{folder} cannot be made: {error.strerror}", mend=writable) from error

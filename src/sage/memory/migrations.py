@@ -1,0 +1,103 @@
+"""The schema of ``sage.db``, one SQL script a version.
+
+Owns: every table and index, and the order in which they came.
+Must not know: how a script is applied or who reads a table.
+
+A script that has been released is never changed: a mistake is mended by the next one. The number of
+a script, counted from 1, is the ``user_version`` of a database it has been applied to.
+"""
+
+from __future__ import annotations
+
+__all__ = ["APPLICATION_ID", "MIGRATIONS"]
+
+APPLICATION_ID = 0x53414745
+"""``SAGE`` in ASCII, in the header of the file: tells our database from another program's."""
+
+_FIRST = f"""
+PRAGMA application_id = {APPLICATION_ID};
+
+-- One request and what came of it. Times are seconds since the epoch. The row id is the order in which
+-- turns began, which the wall clock is not: it may be set back, or start at 1970 on a board without a
+-- battery. So "newest" goes by row id, and an index on session alone (which ends in the row id) serves it.
+CREATE TABLE turns (
+    id          TEXT PRIMARY KEY NOT NULL,
+    session     TEXT NOT NULL,
+    created     REAL NOT NULL,
+    ended       REAL,
+    kind        TEXT NOT NULL,
+    prompt      TEXT NOT NULL,
+    messages    TEXT NOT NULL,           -- JSON: [{{"role", "content"}}, ...], the whole request
+    answer      TEXT NOT NULL DEFAULT '',
+    model       TEXT NOT NULL DEFAULT '',
+    status      TEXT NOT NULL CHECK (status IN ('running', 'done', 'failed', 'interrupted', 'abandoned')),
+    error       TEXT NOT NULL DEFAULT '',
+    usage       TEXT,                    -- JSON
+    irp         TEXT,                    -- JSON
+    atp         TEXT,                    -- JSON
+    pid         INTEGER NOT NULL,        -- who runs it; a pid is used again, so with its start time
+    pid_started REAL NOT NULL
+);
+CREATE INDEX turns_session ON turns (session);
+CREATE INDEX turns_running ON turns (pid) WHERE status = 'running';
+
+CREATE TABLE decisions (
+    turn_id TEXT PRIMARY KEY NOT NULL REFERENCES turns (id) ON DELETE CASCADE,
+    record  TEXT NOT NULL                -- JSON of sage.types.Decision
+);
+
+CREATE TABLE outcomes (
+    event_id  TEXT PRIMARY KEY NOT NULL, -- the same outcome reported twice counts once
+    turn_id   TEXT NOT NULL REFERENCES turns (id) ON DELETE CASCADE,
+    candidate TEXT NOT NULL,
+    kind      TEXT NOT NULL,
+    quality   REAL NOT NULL CHECK (quality BETWEEN 0 AND 1),
+    source    TEXT NOT NULL,
+    at        REAL NOT NULL
+);
+CREATE INDEX outcomes_turn ON outcomes (turn_id);
+
+-- The decayed evidence about one candidate in one kind of work, as of updated_at.
+CREATE TABLE trust (
+    candidate  TEXT NOT NULL,
+    kind       TEXT NOT NULL,
+    weight     REAL NOT NULL,
+    quality    REAL NOT NULL,
+    updated_at REAL NOT NULL,
+    PRIMARY KEY (candidate, kind)
+);
+
+-- What was measured of a model on this machine: tokens a second, seconds to load, bytes resident.
+CREATE TABLE rates (
+    model      TEXT NOT NULL,
+    name       TEXT NOT NULL,
+    value      REAL NOT NULL,
+    samples    INTEGER NOT NULL,
+    updated_at REAL NOT NULL,
+    PRIMARY KEY (model, name)
+);
+
+-- Double entry: the balances of accounts are what the entries add up to. Amounts are whole units.
+CREATE TABLE accounts (
+    name    TEXT PRIMARY KEY NOT NULL,
+    balance INTEGER NOT NULL
+);
+CREATE TABLE entries (
+    id      INTEGER PRIMARY KEY,
+    at      REAL NOT NULL,
+    turn_id TEXT NOT NULL,
+    debit   TEXT NOT NULL,
+    credit  TEXT NOT NULL,
+    amount  INTEGER NOT NULL CHECK (amount > 0),
+    reason  TEXT NOT NULL
+);
+CREATE INDEX entries_turn ON entries (turn_id);
+
+-- Small things that need one value each.
+CREATE TABLE facts (
+    name  TEXT PRIMARY KEY NOT NULL,
+    value TEXT NOT NULL
+);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST,)

@@ -1,0 +1,301 @@
+"""The verbatim store: everything asked and answered, why, and what came of it.
+
+Owns: turns, their decisions and outcomes, and the way values become JSON columns.
+Must not know: how a decision is made or an outcome judged; how SQLite is spoken to.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import psutil
+
+from sage.clock import Clock
+from sage.errors import TurnNotFound, UsageError, did_you_mean
+from sage.memory.db import Database
+from sage.types import Decision, Message, Outcome, Situation
+
+__all__ = ["Turn", "TurnStatus", "VerbatimStore", "to_json"]
+
+TurnStatus = Literal["running", "done", "failed", "interrupted", "abandoned"]
+"""``abandoned``: the process that ran the turn ended before it could say how the turn ended."""
+
+_COLUMNS = (
+    "t.id, t.session, t.created, t.ended, t.kind, t.prompt, t.messages, t.answer, t.model, t.status, "
+    "t.error, t.usage, t.irp, t.atp, json_extract(d.record, '$.mode')"
+)
+_TURNS = f"SELECT {_COLUMNS} FROM turns t LEFT JOIN decisions d ON d.turn_id = t.id"  # noqa: S608
+
+SAME_START_S = 1.0
+"""psutil computes a start time from whole clock ticks and a boot time in whole seconds."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Turn:
+    """One request as it is stored. Times are seconds since the epoch; ``mode`` is the decision's."""
+
+    id: str
+    session: str
+    created: float
+    ended: float | None = None
+    kind: str
+    prompt: str
+    messages: tuple[Message, ...]
+    answer: str = ""
+    model: str = ""
+    mode: str = ""
+    status: TurnStatus
+    error: str = ""
+    usage: Mapping[str, Any] = field(default_factory=dict)
+    irp: Mapping[str, Any] = field(default_factory=dict)
+    atp: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took; None while it runs. Never negative, though the wall clock may jump."""
+        return None if self.ended is None else max(0.0, self.ended - self.created)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(_plain(item) for item in value)
+    if isinstance(value, tuple | list):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # JSON has no NaN, and SQLite's JSON functions refuse one
+    return value
+
+
+def to_json(value: Any) -> str:
+    """A value made of dataclasses, mappings and sequences as JSON; sets are sorted, NaN becomes null."""
+    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+
+
+def _load(text: str | None) -> dict[str, Any]:
+    value = json.loads(text) if text else None
+    return value if isinstance(value, dict) else {}
+
+
+def _to_turn(row: tuple[Any, ...]) -> Turn:
+    (ident, session, created, ended, kind, prompt, messages, answer, model, status, error) = row[:11]
+    return Turn(
+        id=ident,
+        session=session,
+        created=created,
+        ended=ended,
+        kind=kind,
+        prompt=prompt,
+        messages=tuple(Message(**message) for message in json.loads(messages)),
+        answer=answer,
+        model=model,
+        mode=row[14] or "",
+        status=status,
+        error=error,
+        usage=_load(row[11]),
+        irp=_load(row[12]),
+        atp=_load(row[13]),
+    )
+
+
+def _is_running(pid: int, started: float) -> bool:
+    """Whether the very process, not a later one with its number, still runs."""
+    try:
+        process = psutil.Process(pid)
+        if abs(process.create_time() - started) > SAME_START_S:
+            return False
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True  # it exists; better to wait than to give up another user's turn
+
+
+class VerbatimStore:
+    """What was said, in the order it was said. Every method is durable when it returns."""
+
+    def __init__(self, db: Database, clock: Clock) -> None:
+        self._db = db
+        self._clock = clock
+
+    def begin(self, turn_id: str, situation: Situation) -> None:
+        """Store the request before any work is done, so that a crash leaves a trace of it."""
+        self._db.execute(
+            "INSERT INTO turns (id, session, created, kind, prompt, messages, status, pid, pid_started)"
+            " VALUES (?, ?, ?, ?, ?, ?, 'running', ?, ?)",
+            (
+                turn_id,
+                situation.session,
+                self._clock.time(),
+                situation.kind,
+                situation.prompt,
+                to_json(situation.messages),
+                os.getpid(),
+                psutil.Process().create_time(),
+            ),
+        )
+
+    def record_decision(self, turn_id: str, decision: Decision) -> None:
+        """Store why this candidate; a later decision of the same turn (after a failure) replaces it."""
+        with self._db.transaction():
+            self._must_exist(turn_id)
+            self._db.execute(
+                "INSERT INTO decisions (turn_id, record) VALUES (?, ?)"
+                " ON CONFLICT (turn_id) DO UPDATE SET record = excluded.record",
+                (turn_id, to_json(decision)),
+            )
+
+    def finish(
+        self,
+        turn_id: str,
+        *,
+        status: TurnStatus,
+        answer: str,
+        model: str,
+        usage: Any,
+        irp: Any,
+        atp: Any,
+        error: str = "",
+    ) -> None:
+        """Store how a turn ended. Who ran it knows best: a turn given up as abandoned is overruled.
+
+        ``usage``, ``irp`` and ``atp`` are mappings or dataclasses, or None where there is nothing to say.
+        """
+        with self._db.transaction():
+            self._must_exist(turn_id)
+            self._db.execute(
+                "UPDATE turns SET ended = ?, status = ?, answer = ?, model = ?, usage = ?, irp = ?, atp = ?,"
+                " error = ? WHERE id = ?",
+                (
+                    self._clock.time(),
+                    status,
+                    answer,
+                    model,
+                    *(None if part is None else to_json(part) for part in (usage, irp, atp)),
+                    error,
+                    turn_id,
+                ),
+            )
+
+    def record_outcome(self, outcome: Outcome) -> bool:
+        """Store an outcome once; False, and no change, if its event is known already.
+
+        Raises:
+            TurnNotFound: the outcome belongs to no turn.
+        """
+        with self._db.transaction():
+            if self._db.execute("SELECT 1 FROM outcomes WHERE event_id = ?", (outcome.event_id,)):
+                return False
+            self._must_exist(outcome.turn_id)
+            self._db.execute(
+                "INSERT INTO outcomes (event_id, turn_id, candidate, kind, quality, source, at)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    outcome.event_id,
+                    outcome.turn_id,
+                    outcome.candidate,
+                    outcome.kind,
+                    outcome.quality,
+                    outcome.source,
+                    outcome.at,
+                ),
+            )
+            return True
+
+    def turn(self, turn_id: str) -> Turn:
+        """One turn, by its id or by the start of it (with or without ``turn-``).
+
+        Raises:
+            TurnNotFound: no turn has this id. UsageError: it is the start of several ids.
+        """
+        return _to_turn(self._db.execute(f"{_TURNS} WHERE t.id = ?", (self._find(turn_id),))[0])
+
+    def turns(self, *, session: str | None = None, limit: int = 50) -> list[Turn]:
+        """The last turns, newest first."""
+        where, params = ("WHERE t.session = ? ", (session,)) if session is not None else ("", ())
+        rows = self._db.execute(f"{_TURNS} {where}ORDER BY t.rowid DESC LIMIT ?", (*params, limit))
+        return [_to_turn(row) for row in rows]
+
+    def decision(self, turn_id: str) -> dict[str, Any]:
+        """The decision record of a turn; empty if the turn ended before one was made."""
+        rows = self._db.execute("SELECT record FROM decisions WHERE turn_id = ?", (self._find(turn_id),))
+        return _load(rows[0][0]) if rows else {}
+
+    def outcomes(self, turn_id: str) -> list[Outcome]:
+        """What became of a turn, in the order it was reported."""
+        rows = self._db.execute(
+            "SELECT event_id, turn_id, candidate, kind, quality, source, at FROM outcomes"
+            " WHERE turn_id = ? ORDER BY rowid",
+            (self._find(turn_id),),
+        )
+        names = ("event_id", "turn_id", "candidate", "kind", "quality", "source", "at")
+        return [Outcome(**dict(zip(names, row, strict=True))) for row in rows]
+
+    def history(self, session: str, *, turns: int) -> tuple[Message, ...]:
+        """Question and answer of the session's last ``turns`` finished turns, oldest first."""
+        rows = self._db.execute(
+            "SELECT prompt, answer FROM turns WHERE session = ? AND status = 'done'"
+            " ORDER BY rowid DESC LIMIT ?",
+            (session, turns),
+        )
+        pairs = [
+            (Message(role="user", content=prompt), Message(role="assistant", content=answer))
+            for prompt, answer in reversed(rows)
+        ]
+        return tuple(message for pair in pairs for message in pair)
+
+    def abandon_dead(self) -> list[str]:
+        """Mark turns whose process is gone as abandoned; returns their ids, oldest first."""
+        running = self._db.execute(
+            "SELECT id, pid, pid_started FROM turns WHERE status = 'running' ORDER BY rowid"
+        )
+        dead: list[str] = []
+        for ident, pid, started in running:
+            if _is_running(pid, started):
+                continue
+            # Another process may have done the same since the read: only one may report the id.
+            changed = self._db.execute(
+                "UPDATE turns SET status = 'abandoned', ended = ? WHERE id = ? AND status = 'running'"
+                " RETURNING id",
+                (self._clock.time(), ident),
+            )
+            dead += [row[0] for row in changed]
+        return dead
+
+    def _must_exist(self, turn_id: str) -> None:
+        if not self._db.execute("SELECT 1 FROM turns WHERE id = ?", (turn_id,)):
+            raise self._not_found(turn_id)
+
+    def _find(self, name: str) -> str:
+        """The full id for an id or the unique start of one."""
+        if self._db.execute("SELECT 1 FROM turns WHERE id = ?", (name,)):
+            return name
+        if name:
+            for start in (name, f"turn-{name}"):
+                # U+10FFFF sorts after every character of an id, so this is a range of the primary key.
+                rows = self._db.execute(
+                    "SELECT id FROM turns WHERE id >= ? AND id < ? ORDER BY id LIMIT 3",
+                    (start, start + "\U0010ffff"),
+                )
+                if len(rows) == 1:
+                    return str(rows[0][0])
+                if rows:
+                    several = ", ".join(row[0] for row in rows)
+                    raise UsageError(
+                        f"{name!r} is the start of several turns: {several}.", mend="Give more of the id"
+                    )
+        raise self._not_found(name)
+
+    def _not_found(self, turn_id: str) -> TurnNotFound:
+        recent = self._db.execute("SELECT id FROM turns ORDER BY rowid DESC LIMIT 1000")
+        hint = did_you_mean(turn_id, (row[0] for row in recent))
+        return TurnNotFound(f"No turn {turn_id!r}.{hint}", mend="See the turns: sage logs")
