@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 __all__ = ["Figure", "ModelCard", "PromptStyle", "Provenance", "WheelMember"]
 
@@ -44,6 +44,7 @@ class ModelCard:
     order. ``sha256`` and ``bytes`` describe the finished file. ``prior`` maps a kind of work to quality
     in [0, 1] (``*`` for any); ``rates`` holds ``prompt_tok_s``, ``generate_tok_s``, ``load_s``,
     ``rss_bytes``. ``opt_in`` models are pulled only by name, with ``notice`` shown.
+    ``script`` is for the fake backend.
     """
 
     name: str
@@ -63,6 +64,7 @@ class ModelCard:
     default: bool = False
     opt_in: bool = False
     notice: str = ""
+    script: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def filename(self) -> str:

@@ -1,0 +1,153 @@
+"""Runs a plugin: step, weigh, stop.
+
+Owns: the loop, its stopping rules, and the promise that the best state so far is never lost.
+Must not know: what is being refined.
+
+Each step runs on a thread of its own, so that a plugin that hangs costs its deadline and no more. A hung
+thread is left behind (Python cannot end it); plugins watch ``cancelled`` where they can.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+from typing import TypeVar
+
+from sage.clock import Clock, SystemClock
+from sage.irp.protocol import Exhausted, Limits, Plugin, Refined, Step
+
+__all__ = ["refine", "why_halt"]
+
+S = TypeVar("S")
+
+WINDOW = 3
+"""Falls looked at when asking whether energy rises or oscillates."""
+
+POLL_S = 0.1
+"""How often the wait for a step looks at its deadline; also how late Ctrl-C may be seen."""
+
+
+def refine(
+    plugin: Plugin[S], limits: Limits, *, cancelled: threading.Event, clock: Clock | None = None
+) -> Refined[S]:
+    """Refine until a stopping rule holds; returns the state of lowest energy.
+
+    Whatever goes wrong in the plugin becomes a ``halt_reason``; nothing is raised but BaseException
+    (Ctrl-C), after ``cancelled`` has been set.
+    """
+    clock = clock or SystemClock()
+    end = clock.monotonic() + limits.seconds
+    best: S | None = None
+    lowest = math.inf
+    energies: list[float] = []
+    atp = 0.0
+    error: Exception | None = None
+    state = plugin.init_state()
+    while not (reason := _before_step(plugin, energies, limits, atp, cancelled)):
+        try:
+            step = _run_step(plugin, state, limits.atp - atp, end, cancelled, clock)
+        except Exhausted:
+            reason = "exhausted"
+            break
+        except _Hung:
+            reason = "deadline" if energies else "hung"
+            break
+        except Exception as raised:
+            reason, error = "cancelled" if cancelled.is_set() else "error", raised
+            break
+        state = step.state
+        atp += step.atp
+        energy = _energy(plugin, state)
+        if energy is None:
+            reason = "bad_energy"
+            best = state if best is None else best
+            break
+        energies.append(energy)
+        if energy < lowest:
+            best, lowest = state, energy
+    return Refined(
+        state=best,
+        energies=tuple(energies),
+        halt_reason=reason,
+        steps=len(energies),
+        atp=atp,
+        error=error,
+    )
+
+
+def why_halt(energies: list[float], limits: Limits) -> str:
+    """The stopping rule that the energies so far meet, or an empty string. Whole window, not end points:
+    an oscillation whose ends agree has not converged."""
+    if not energies:
+        return ""
+    if energies[-1] <= limits.accept:
+        return "accepted"
+    if len(energies) >= limits.max_steps:
+        return "max_steps"
+    changes = [b - a for a, b in zip(energies, energies[1:], strict=False)][-WINDOW:]
+    if len(changes) >= 2 and all(abs(change) < limits.epsilon for change in changes[-2:]):
+        return "converged"
+    if len(changes) == WINDOW:
+        if all(change > 0 for change in changes):
+            return "rising"
+        if all(a * b < 0 for a, b in zip(changes, changes[1:], strict=False)) and sum(changes) >= 0:
+            return "oscillating"
+    return ""
+
+
+def _before_step(
+    plugin: Plugin[S], energies: list[float], limits: Limits, atp: float, cancelled: threading.Event
+) -> str:
+    if cancelled.is_set():
+        return "cancelled"
+    if reason := why_halt(energies, limits):
+        return reason
+    if energies and atp >= limits.atp:
+        return "budget"
+    try:
+        return plugin.halt(tuple(energies))
+    except Exception:
+        return "error"
+
+
+def _energy(plugin: Plugin[S], state: S) -> float | None:
+    """The energy, or None where it is not a number: such a state cannot be compared with others."""
+    try:
+        energy = float(plugin.energy(state))
+    except Exception:
+        return None
+    return energy if math.isfinite(energy) else None
+
+
+class _Hung(Exception):  # noqa: N818  a signal between two functions of this module
+    pass
+
+
+def _run_step(
+    plugin: Plugin[S], state: S, atp_left: float, end: float, cancelled: threading.Event, clock: Clock
+) -> Step[S]:
+    done: queue.Queue[Step[S] | Exception] = queue.Queue()
+
+    def work() -> None:
+        try:
+            done.put(plugin.step(state, atp_left))
+        except Exception as error:
+            done.put(error)
+
+    threading.Thread(target=work, daemon=True, name="irp-step").start()
+    try:
+        while True:
+            try:
+                result = done.get(timeout=POLL_S)
+                break
+            except queue.Empty:
+                if clock.monotonic() >= end:
+                    cancelled.set()
+                    raise _Hung from None
+    except BaseException:
+        cancelled.set()
+        raise
+    if isinstance(result, Exception):
+        raise result
+    return result

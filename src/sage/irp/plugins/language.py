@@ -1,0 +1,152 @@
+"""Refining an answer in words: draft, weigh, ask another opinion, agree.
+
+Owns: what makes a draft doubtful, and what to try next. Must not know: processes, prices, or storage;
+it asks models through the function it is given.
+
+Energy of a draft, in [0, 1]:
+  1                                 when it is empty, or a schema was asked for and not kept
+  doubt                             when it is the only draft: 1 - exp(mean log-probability)
+  (doubt + disagreement) / 2        otherwise; disagreement = 1 - mean likeness to the other drafts
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sage.irp.protocol import Exhausted, Step
+from sage.types import Completion
+
+__all__ = ["Draft", "Drafts", "LanguagePlugin", "Opinion", "doubt", "keeps_schema", "likeness"]
+
+LOGPROB_FLOOR = -3.0
+"""A token counts for no less. A grammar forces tokens that the model would never choose (-12 and below
+for an opening brace): they say nothing about the answer."""
+
+RETRY_TEMPERATURE = 0.7
+"""Where no other model is left, the same one is asked again less greedily."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Opinion:
+    """What asking one model gave: who answered at last, and the ATP it cost."""
+
+    model: str
+    completion: Completion
+    atp: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Draft:
+    """One answer and who gave it."""
+
+    model: str
+    completion: Completion
+    valid: bool
+
+
+Drafts = tuple[Draft, ...]
+
+Ask = Callable[[str, int, float], Opinion]
+"""(model, attempt from 0, temperature) -> Opinion"""
+
+
+class LanguagePlugin:
+    """Implements ``irp.Plugin[Drafts]``; the state is every draft so far."""
+
+    def __init__(
+        self,
+        *,
+        ask: Ask,
+        next_model: Callable[[Drafts, float], str | None],
+        schema: Mapping[str, Any] | None,
+        temperature: float,
+    ) -> None:
+        """``next_model(drafts, atp_left)`` names whom to ask, or None when nobody is left or affordable."""
+        self._ask = ask
+        self._next_model = next_model
+        self._schema = schema
+        self._temperature = temperature
+
+    def init_state(self) -> Drafts:
+        return ()
+
+    def step(self, state: Drafts, atp_left: float) -> Step[Drafts]:
+        model = self._next_model(state, atp_left)
+        if model is None:
+            raise Exhausted
+        again = any(draft.model == model for draft in state)
+        temperature = max(self._temperature, RETRY_TEMPERATURE) if again else self._temperature
+        opinion = self._ask(model, len(state), temperature)
+        completion = opinion.completion
+        valid = bool(completion.text.strip()) and keeps_schema(completion.text, self._schema)
+        draft = Draft(model=opinion.model, completion=completion, valid=valid)
+        return Step(state=(*state, draft), atp=opinion.atp)
+
+    def energy(self, state: Drafts) -> float:
+        return min(self.energies(state))
+
+    def halt(self, energies: tuple[float, ...]) -> str:
+        del energies
+        return ""
+
+    def best(self, state: Drafts) -> Draft:
+        """The draft of lowest energy; the earlier one on a tie."""
+        energies = self.energies(state)
+        return state[energies.index(min(energies))]
+
+    def energies(self, state: Drafts) -> list[float]:
+        """The energy of each draft, given the others."""
+        result = []
+        for draft in state:
+            others = [other for other in state if other is not draft and other.valid]
+            if not draft.valid:
+                result.append(1.0)
+            elif not others:
+                result.append(doubt(draft.completion))
+            else:
+                agreed = sum(likeness(draft.completion.text, o.completion.text) for o in others)
+                result.append((doubt(draft.completion) + 1.0 - agreed / len(others)) / 2.0)
+        return result
+
+
+def doubt(completion: Completion) -> float:
+    """1 - exp(mean log-probability), in [0, 1]; one half where the backend gave no probabilities."""
+    if not completion.logprobs:
+        return 0.5
+    kept = [max(logprob, LOGPROB_FLOOR) for logprob in completion.logprobs]
+    return 1.0 - math.exp(min(0.0, sum(kept) / len(kept)))
+
+
+def keeps_schema(text: str, schema: Mapping[str, Any] | None) -> bool:
+    """Whether the text is JSON that meets the schema; true where none was asked for."""
+    if schema is None:
+        return True
+    import jsonschema
+
+    try:
+        jsonschema.validate(json.loads(text), dict(schema))
+    except (ValueError, jsonschema.ValidationError):
+        return False
+    return True
+
+
+def likeness(one: str, other: str) -> float:
+    """F1 of the two bags of words, in [0, 1]; 1 when they say the same but for case and punctuation."""
+    a, b = _words(one), _words(other)
+    if not a or not b:
+        return float(a == b)
+    shared = sum(min(a.count(word), b.count(word)) for word in set(a))
+    return 2.0 * shared / (len(a) + len(b))
+
+
+def _words(text: str) -> Sequence[str]:
+    # Scripts without spaces (Chinese, Japanese, Thai) would be one word a sentence: take their characters.
+    return re.findall(
+        r"[^\W\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]+|[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff]",
+        text.lower(),
+    )

@@ -1,0 +1,150 @@
+"""GGUF models through llama.cpp (the xllamacpp binding), inside a worker process.
+
+Owns: how a request becomes a llama.cpp request, and its answer ours.
+Must not know: which model should answer, or what the answer is for.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import xllamacpp
+
+from sage.errors import ContextTooLong, LoadFailed, SageError, UsageError
+from sage.types import Completion, GenerationRequest, Message
+from sage.zoo.backends import EngineOptions, OnText
+
+__all__ = ["LlamaCppEngine", "qa_prompt"]
+
+QA_STOP = ("\nQ:", "\n\n")
+"""Where a base model's answer ends: it would go on to ask itself the next question."""
+
+QA_EXAMPLES = (
+    ("What colour is the sky on a clear day?", "Blue."),
+    ("Is the sentence 'What a dreadful meal' positive or negative?", "Negative."),
+    ("Write a sentence about the sea.", "The sea was calm, and the boats came home before dark."),
+)
+"""A base model continues text, so it is shown that answers are short, complete, and of several kinds."""
+
+
+class LlamaCppEngine:
+    """Implements ``Engine``. One generation at a time."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        params = xllamacpp.CommonParams()
+        params.model.path = str(options.path)
+        params.n_ctx = options.context
+        params.n_parallel = 1
+        # Two threads that spin collapse when another program wants a core; prompts gain from both.
+        params.cpuparams.n_threads = options.threads
+        params.cpuparams_batch.n_threads = options.threads + 1
+        params.warmup = False
+        params.verbosity = 0
+        # The binding opens a loopback port that nobody here uses: keep strangers out of it.
+        params.api_keys = [secrets.token_hex(16)]
+        self._chat = options.prompt_style == "chat"
+        try:
+            self._server = xllamacpp.Server(params)
+        except Exception as error:
+            raise LoadFailed(f"llama.cpp could not load {options.path.name}: {error}") from error
+
+    def generate(self, request: GenerationRequest, on_text: OnText) -> Completion:
+        body: dict[str, Any] = {
+            "max_tokens": request.max_tokens,
+            "temperature": request.temperature,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "logprobs": True if self._chat else 1,
+            "stop": [*request.stop],
+        }
+        if self._chat:
+            body["top_logprobs"] = 1
+            body["messages"] = [{"role": m.role, "content": m.content} for m in request.messages]
+            if request.schema is not None:
+                body["response_format"] = {"type": "json_schema", "json_schema": {"schema": request.schema}}
+        else:
+            body["prompt"] = qa_prompt(request.messages)
+            body["stop"] += QA_STOP
+            if request.schema is not None:
+                body["json_schema"] = request.schema
+        if request.seed is not None:
+            body["seed"] = request.seed
+        answer = _Answer(on_text)
+        started = time.monotonic()
+        try:
+            if self._chat:
+                self._server.handle_chat_completions(body, answer.take)
+            else:
+                self._server.handle_completions(body, answer.take)
+        except ValueError as error:
+            raise UsageError(f"llama.cpp refused the request: {error}") from error
+        return answer.completion(time.monotonic() - started)
+
+
+class _Answer:
+    """Collects the chunks of one stream."""
+
+    def __init__(self, on_text: OnText) -> None:
+        self._on_text = on_text
+        self._pieces: list[str] = []
+        self._logprobs: list[float] = []
+        self._usage: Mapping[str, int] = {}
+        self._finish = ""
+        self._error: SageError | None = None
+
+    def take(self, chunk: Mapping[str, Any]) -> bool:
+        """One chunk; True stops the generation."""
+        if "error" in chunk:
+            self._error = _error(chunk["error"])
+            return True
+        self._usage = chunk.get("usage") or self._usage
+        for choice in chunk.get("choices", ()):
+            self._finish = choice.get("finish_reason") or self._finish
+            self._logprobs += [t["logprob"] for t in (choice.get("logprobs") or {}).get("content", ())]
+            text = choice.get("text") or (choice.get("delta") or {}).get("content") or ""
+            if text:
+                self._pieces.append(text)
+                if self._on_text(text):
+                    self._finish = "cancelled"
+                    return True
+        return False
+
+    def completion(self, run_s: float) -> Completion:
+        if self._error:
+            raise self._error
+        return Completion(
+            text="".join(self._pieces).strip(),
+            prompt_tokens=self._usage.get("prompt_tokens", 0),
+            # A stream that was cancelled ends without its usage.
+            completion_tokens=self._usage.get("completion_tokens", len(self._logprobs)),
+            run_s=run_s,
+            finish_reason=self._finish or "stop",
+            logprobs=tuple(self._logprobs),
+        )
+
+
+def _error(error: Mapping[str, Any]) -> SageError:
+    message = str(error.get("message", error))
+    if error.get("type") == "exceed_context_size_error":
+        need, room = error.get("n_prompt_tokens"), error.get("n_ctx")
+        return ContextTooLong(
+            f"The prompt takes {need} tokens, the context holds {room}.",
+            mend="Shorten the prompt, or raise models.context",
+        )
+    return UsageError(f"llama.cpp refused the request: {message}")
+
+
+def qa_prompt(messages: Sequence[Message]) -> str:
+    """A conversation as the question-and-answer text that a base model can continue."""
+    lines = [m.content for m in messages if m.role == "system"]
+    for question, answer in QA_EXAMPLES:
+        lines.append(f"Q: {question}\nA: {answer}")
+    for message in messages:
+        if message.role == "user":
+            lines.append(f"Q: {message.content}\nA:")
+        elif message.role == "assistant" and lines:
+            lines[-1] += f" {message.content}"
+    return "\n\n".join(lines)

@@ -1,0 +1,273 @@
+"""A worker process, from the parent's side: start, ask, cancel, kill, reap.
+
+Owns: one child process and its pipe. Must not know: other models, memory budgets, or the database.
+A crash, a hang or a kill of the child becomes a typed error here and nothing worse.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sage.errors
+from sage.errors import DeadlineExceeded, LoadFailed, SageError, WorkerDied
+from sage.types import Completion, GenerationRequest, new_id
+from sage.zoo.card import PromptStyle
+
+__all__ = ["Worker", "WorkerLimits", "WorkerSpec"]
+
+PREFILL_S_PER_TOKEN = 0.1
+"""Silence allowed per prompt token before the first word: ten tokens a second is a very slow machine."""
+
+POLL_S = 0.05
+"""How often a wait looks at its deadline and at the caller's wish to stop."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerSpec:
+    """What to load."""
+
+    name: str
+    backend: str
+    path: Path
+    context: int
+    threads: int
+    prompt_style: PromptStyle = "chat"
+    script: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorkerLimits:
+    """Seconds after which the parent stops waiting."""
+
+    load_s: float
+    answer_s: float
+    silence_s: float
+    stop_s: float
+
+
+class Worker:
+    """One loaded model in its own process. Use one request at a time; ``ask`` holds a lock."""
+
+    def __init__(self, spec: WorkerSpec, limits: WorkerLimits, *, log: Path | None = None) -> None:
+        """Start the process and wait until the model is loaded.
+
+        Raises:
+            LoadFailed: the backend refused, or took longer than ``limits.load_s``.
+            WorkerDied: the process ended while loading.
+        """
+        self.spec = spec
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        with open(log or "/dev/null", "ab") as stderr:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "sage.zoo.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                start_new_session=True,  # Ctrl-C in the terminal is for SAGE, which then tells the worker
+            )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        started = time.monotonic()
+        order = {**asdict(spec), "path": str(spec.path), "op": "load"}
+        try:
+            self._send(order)
+            event = self._next(started + limits.load_s, lambda: False)
+        except DeadlineExceeded as error:
+            self.kill()
+            raise LoadFailed(f"{spec.name} did not load within {limits.load_s:.0f} s") from error
+        except BaseException:
+            self.kill()
+            raise
+        if event["ev"] == "error":
+            self.kill()
+            raise _typed(event)
+        self.load_s = time.monotonic() - started
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def resident_bytes(self) -> int:
+        """Memory the process occupies now, page cache of the weights included; 0 when it is gone."""
+        import psutil
+
+        try:
+            return int(psutil.Process(self.pid).memory_info().rss)
+        except psutil.Error:
+            return 0
+
+    def ask(
+        self,
+        request: GenerationRequest,
+        on_text: Callable[[str], None],
+        *,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> Completion:
+        """Answer one request, handing over text as it comes.
+
+        When ``should_stop`` turns true the generation is cancelled and what was made is returned with
+        ``finish_reason`` ``cancelled``; a worker that does not obey in ``limits.stop_s`` is killed.
+
+        Raises:
+            WorkerDied: the process ended. DeadlineExceeded: too slow or silent; it was killed.
+            ContextTooLong, UsageError: the backend refused the request.
+        """
+        with self._lock:
+            return self._ask(request, on_text, should_stop)
+
+    def _ask(
+        self, request: GenerationRequest, on_text: Callable[[str], None], should_stop: Callable[[], bool]
+    ) -> Completion:
+        started = time.monotonic()
+        allowed = min(request.deadline_s or self._limits.answer_s, self._limits.answer_s)
+        prompt_tokens = sum(len(m.content) for m in request.messages) / 3
+        silence = self._limits.silence_s + prompt_tokens * PREFILL_S_PER_TOKEN
+        turn = new_id("ask")
+        pieces: list[str] = []
+        try:
+            self._send({"op": "generate", "id": turn, "request": asdict(request)})
+            while True:
+                patience = min(time.monotonic() + silence, started + allowed)
+                event = self._next(patience, should_stop)
+                if event.get("id") != turn:
+                    continue  # the tail of an earlier request that was cancelled
+                if event["ev"] == "text":
+                    silence = self._limits.silence_s
+                    pieces.append(event["text"])
+                    on_text(event["text"])
+                elif event["ev"] == "done":
+                    return _completion(event["completion"])
+                else:
+                    raise _typed(event)
+        except _Stopped:
+            return self._cancel(turn) or Completion(
+                text="".join(pieces),
+                prompt_tokens=0,
+                completion_tokens=len(pieces),
+                run_s=time.monotonic() - started,
+                finish_reason="cancelled",
+            )
+        except DeadlineExceeded:
+            self.kill()
+            waited = time.monotonic() - started
+            raise DeadlineExceeded(f"{self.spec.name} did not finish; stopped after {waited:.1f} s") from None
+        except SageError:
+            raise
+        except BaseException:  # Ctrl-C, or a failing on_text: leave the worker idle, not running on
+            self._cancel(turn)
+            raise
+
+    def close(self) -> None:
+        """End the process: politely, then by force. Safe to call twice."""
+        if self._process.stdin and not self._process.stdin.closed:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+        try:
+            self._process.wait(self._limits.stop_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._finish()
+
+    def kill(self) -> None:
+        """End the process at once and reap it."""
+        self._process.kill()
+        self._process.wait()
+        self._finish()
+
+    def _finish(self) -> None:
+        self._reader.join(self._limits.stop_s)
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream and not stream.closed:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+    def _cancel(self, turn: str) -> Completion | None:
+        """Stop a generation; returns what was made, or None where the worker had to be killed."""
+        deadline = time.monotonic() + self._limits.stop_s
+        try:
+            self._send({"op": "cancel", "id": turn})
+            while True:
+                event = self._next(deadline, lambda: False)
+                if event.get("id") == turn and event["ev"] == "done":
+                    return _completion(event["completion"])
+                if event.get("id") == turn and event["ev"] == "error":
+                    return None
+        except SageError:
+            self.kill()
+            return None
+
+    def _send(self, order: Mapping[str, Any]) -> None:
+        stdin = self._process.stdin
+        try:
+            if stdin is None or stdin.closed:
+                raise BrokenPipeError
+            stdin.write(json.dumps(order).encode() + b"\n")
+            stdin.flush()
+        except OSError as error:
+            raise self._death() from error
+
+    def _next(self, deadline: float, should_stop: Callable[[], bool]) -> dict[str, Any]:
+        while True:
+            if should_stop():
+                raise _Stopped
+            try:
+                event = self._events.get(timeout=max(0.0, min(POLL_S, deadline - time.monotonic())))
+            except queue.Empty:
+                if time.monotonic() >= deadline:
+                    raise DeadlineExceeded("no word from the worker") from None
+                continue
+            if event is None:
+                self._events.put(None)  # the end stays visible to the next call
+                raise self._death()
+            return event
+
+    def _read(self) -> None:
+        stdout = self._process.stdout
+        assert stdout is not None  # noqa: S101  opened with PIPE above
+        for line in stdout:
+            try:
+                self._events.put(json.loads(line))
+            except json.JSONDecodeError:
+                break  # cut off in the middle of a line: the process is dying
+        self._events.put(None)
+
+    def _death(self) -> WorkerDied:
+        try:
+            code = self._process.wait(self._limits.stop_s)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            code = self._process.returncode
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        hint = "Perhaps it ran out of memory: see dmesg" if code == -signal.SIGKILL else "See sage logs"
+        return WorkerDied(f"The worker of {self.spec.name} died ({how}).", mend=hint)
+
+
+class _Stopped(Exception):  # noqa: N818  a signal between two methods, never seen outside
+    pass
+
+
+def _completion(value: dict[str, Any]) -> Completion:
+    return Completion(**{**value, "logprobs": tuple(value["logprobs"])})
+
+
+def _typed(event: Mapping[str, Any]) -> SageError:
+    """The error the child described, as the class it named."""
+    kind = getattr(sage.errors, str(event.get("error")), LoadFailed)
+    return kind(str(event.get("message", "")), mend=str(event.get("mend", "")))

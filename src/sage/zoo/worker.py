@@ -1,0 +1,102 @@
+"""The worker process: one model, spoken to in JSON lines over its standard streams.
+
+Owns: the child's side of the pipe. Must not know: budgets, decisions, or the database.
+
+In:  {"op": "load", ...} once, {"op": "generate", "id", "request"}, {"op": "cancel", "id"}, end of file.
+Out: {"ev": "loaded", ...}, {"ev": "text", "id", "text"}, {"ev": "done", "id", ...}, {"ev": "error", ...}.
+
+When the parent goes, standard input ends and so does the worker, even in the middle of native code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import sys
+import threading
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from sage.errors import SageError
+from sage.types import GenerationRequest, Message
+from sage.zoo.backends import EngineOptions, open_engine
+
+__all__ = ["main", "request_from_json"]
+
+
+def request_from_json(value: dict[str, Any]) -> GenerationRequest:
+    """The inverse of ``dataclasses.asdict`` on a request."""
+    messages = tuple(Message(**message) for message in value["messages"])
+    return GenerationRequest(**{**value, "messages": messages, "stop": tuple(value["stop"])})
+
+
+class _Pipe:
+    """The parent's end: orders come in on a thread, so that a cancel is seen during a generation."""
+
+    def __init__(self) -> None:
+        # Libraries print to descriptor 1; the protocol keeps a private copy and gives them stderr.
+        self._out = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+        os.dup2(2, 1)
+        self.orders: queue.Queue[dict[str, Any]] = queue.Queue()
+        self.cancelled: set[str] = set()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        for line in sys.stdin:
+            order = json.loads(line)
+            if order["op"] == "cancel":
+                self.cancelled.add(order["id"])
+            else:
+                self.orders.put(order)
+        os._exit(0)
+
+    def say(self, **event: Any) -> None:
+        self._out.write(json.dumps(event) + "\n")
+
+
+def main() -> None:
+    """Load as ordered, then answer until standard input ends."""
+    pipe = _Pipe()
+    order = pipe.orders.get()
+    options = EngineOptions(
+        path=Path(order["path"]),
+        context=order["context"],
+        threads=order["threads"],
+        prompt_style=order["prompt_style"],
+        script=order["script"],
+    )
+    started = time.monotonic()
+    try:
+        engine = open_engine(order["backend"], options)
+    except Exception as error:
+        pipe.say(ev="error", **_describe(error, unexpected="LoadFailed"))
+        return
+    pipe.say(ev="loaded", seconds=time.monotonic() - started)
+    while True:
+        order = pipe.orders.get()
+        turn = order["id"]
+
+        def on_text(text: str, turn: str = turn) -> bool:
+            pipe.say(ev="text", id=turn, text=text)
+            return turn in pipe.cancelled
+
+        try:
+            completion = engine.generate(request_from_json(order["request"]), on_text)
+        except Exception as error:
+            pipe.say(ev="error", id=turn, **_describe(error, unexpected="WorkerDied"))
+        else:
+            pipe.say(ev="done", id=turn, completion=asdict(completion))
+        pipe.cancelled.discard(turn)
+
+
+def _describe(error: Exception, *, unexpected: str) -> dict[str, str]:
+    if isinstance(error, SageError):
+        return {"error": error.name, "message": error.message, "mend": error.mend}
+    return {"error": unexpected, "message": f"{type(error).__name__}: {error}", "mend": ""}
+
+
+if __name__ == "__main__":
+    main()
