@@ -1,0 +1,29 @@
+"""How much memory models may take. Pure: a machine in, bytes out.
+
+Owns: the floor that is left to everything else. Must not know: which models there are.
+"""
+
+from __future__ import annotations
+
+from sage.hardware.probe import Machine
+
+__all__ = ["budget_bytes", "memory_floor"]
+
+MIN_FLOOR = 1024**3
+FLOOR_SHARE = 0.1
+"""1 GiB is what a desktop session or a Jetson's system services need to stay out of swap; on larger
+machines other programs grow with the memory, so a tenth is left."""
+
+GB = 1_000_000_000
+"""Settings count as ``render.human_bytes`` and package indexes do, in decimal units."""
+
+
+def memory_floor(total: int) -> int:
+    """Bytes that models never take: the larger of 1 GiB and a tenth of the memory."""
+    return max(MIN_FLOOR, int(total * FLOOR_SHARE))
+
+
+def budget_bytes(machine: Machine, limit_gb: float) -> int:
+    """Bytes models may take now: what is available less the floor, at most the limit (0: no limit)."""
+    free = max(0, machine.memory_available - memory_floor(machine.memory_total))
+    return min(free, int(limit_gb * GB)) if limit_gb > 0 else free
