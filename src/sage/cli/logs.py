@@ -1,0 +1,205 @@
+"""``sage logs``: what was asked, who answered, why, and what it cost.
+
+Owns: how turns and events are shown. Must not know: how they are stored or made.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from sage.memory.verbatim import Turn, VerbatimStore
+
+__all__ = ["logs"]
+
+WORDS_SHOWN = 48
+"""Characters of a prompt in the list: with the other columns it fits a terminal of about 140."""
+
+PIPED_WIDTH = 160
+"""Columns of the table when stdout is no terminal and so has no width of its own."""
+
+
+def logs(
+    turns: Annotated[int, typer.Option("--turns", "-n", min=1, help="How many turns, newest first.")] = 20,
+    session: Annotated[str | None, typer.Option(help="Only turns of this session.")] = None,
+    turn: Annotated[str | None, typer.Option(help="One turn in full, by its id or the start of it.")] = None,
+    events: Annotated[bool, typer.Option("--events", help="The event log instead, oldest first.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show the last turns, one turn in full, or the event log."""
+    from sage.cli.render import emit_json
+    from sage.config import sage_home
+
+    home = sage_home()
+    if events:
+        _show_events(home, turn, as_json=json)
+        return
+    with _stored(home) as store:
+        if turn is not None:
+            full = _full(store, turn)
+            if json:
+                emit_json(full)
+            else:
+                _show_turn(full)
+            return
+        found = [_row(item) for item in store.turns(session=session, limit=turns)] if store else []
+    if json:
+        emit_json(found)
+    elif found:
+        _show_table(found)
+    else:
+        typer.echo("No turns yet. Ask something: sage run 'What is 17 + 25?'")
+
+
+@contextmanager
+def _stored(home: Path) -> Iterator[VerbatimStore | None]:
+    """The store, opened for reading only; None where nothing has been asked yet."""
+    path = home / "sage.db"
+    if not path.exists():
+        yield None
+        return
+    from sage.clock import SystemClock
+    from sage.memory.db import Database
+    from sage.memory.verbatim import VerbatimStore
+
+    with Database(path, read_only=True) as db:
+        yield VerbatimStore(db, SystemClock())
+
+
+def _row(turn: Turn) -> dict[str, Any]:
+    """What the list says of a turn; ``atp`` is what it spent."""
+    return {
+        "id": turn.id,
+        "session": turn.session,
+        "created": turn.created,
+        "kind": turn.kind,
+        "model": turn.model,
+        "mode": turn.mode,
+        "status": turn.status,
+        "seconds": turn.seconds,
+        "atp": turn.atp.get("spent"),
+        "prompt": turn.prompt,
+    }
+
+
+def _full(store: VerbatimStore | None, name: str) -> dict[str, Any]:
+    import dataclasses
+
+    from sage.errors import TurnNotFound
+
+    if store is None:
+        raise TurnNotFound(
+            f"No turn {name!r}: nothing has been asked yet.", mend="sage run 'What is 17 + 25?'"
+        )
+    turn = store.turn(name)
+    return {
+        **dataclasses.asdict(turn),
+        "seconds": turn.seconds,
+        "decision": store.decision(turn.id),
+        "outcomes": [dataclasses.asdict(outcome) for outcome in store.outcomes(turn.id)],
+    }
+
+
+def _printable(text: str) -> str:
+    """Text without control characters: what a model wrote must not steer the terminal."""
+    return "".join(
+        c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
+
+
+def _when(seconds: float) -> str:
+    import time
+
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def _show_table(rows: list[dict[str, Any]]) -> None:
+    import sys
+
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from sage.cli.render import console
+
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("id", "time", "kind", "model", "mode", "status"):
+        table.add_column(name, no_wrap=True)
+    for name in ("seconds", "ATP"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("prompt", no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        prompt = " ".join(_printable(row["prompt"][: 4 * WORDS_SHOWN]).split())
+        shown = prompt if len(prompt) <= WORDS_SHOWN else f"{prompt[: WORDS_SHOWN - 1]}…"
+        cells = [row["id"], _when(row["created"]), row["kind"], row["model"], row["mode"], row["status"]]
+        cells += [_number(row["seconds"]), _number(row["atp"]), shown]
+        table.add_row(*(Text(cell) for cell in cells))
+    console().print(table, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+
+
+def _show_turn(turn: dict[str, Any]) -> None:
+    def line(name: str, value: object) -> None:
+        if value not in ("", None, {}, []):
+            typer.echo(f"{name + ':':<10} {_printable(str(value))}")
+
+    line("turn", turn["id"])
+    line("session", turn["session"])
+    line("time", _when(turn["created"]))
+    line("kind", turn["kind"])
+    line("status", f"{turn['status']}{': ' + turn['error'] if turn['error'] else ''}")
+    line("model", turn["model"])
+    line("seconds", _number(turn["seconds"]))
+    for name in ("usage", "irp", "atp"):
+        line(name, ", ".join(f"{key} {value}" for key, value in turn[name].items()))
+    for message in turn["messages"]:
+        typer.echo(f"\n[{message['role']}]\n{_printable(message['content'])}")
+    if turn["answer"]:
+        typer.echo(f"\n[answer]\n{_printable(turn['answer'])}")
+    if turn["decision"]:
+        _show_decision(turn["decision"])
+    if turn["outcomes"]:
+        typer.echo("\n[outcomes]")
+    for outcome in turn["outcomes"]:
+        quality = f"quality {outcome['quality']:.2f}, says {outcome['source']}"
+        typer.echo(f"{_when(outcome['at'])}  {outcome['candidate']}  {quality}")
+
+
+def _show_decision(decision: dict[str, Any]) -> None:
+    typer.echo(f"\n[decision]\n{decision['chosen']} by {decision['mode']}: {_printable(decision['reason'])}")
+    for row in decision["candidates"]:
+        typer.echo(
+            f"  {row['name']}: permission {row['permission']:.3f} = expertise {row['expertise']:.3f}"
+            f" x cheapness {row['cheapness']:.3f} x persistence {row['persistence']:.2f}"
+        )
+    for name, reason in decision["excluded"].items():
+        typer.echo(f"  {name}: left out, {_printable(reason)}")
+    for failure in decision["failures"]:
+        typer.echo(f"  {failure['name']}: {failure['error']}, {_printable(failure['message'])}")
+
+
+def _show_events(home: Path, turn: str | None, *, as_json: bool) -> None:
+    import json
+
+    from sage.cli.render import emit_json
+    from sage.events import JsonlLog
+
+    records = (
+        record
+        for record in JsonlLog(home / "events.jsonl", max_bytes=0).read()
+        if turn is None or str(record.get("turn_id", "")).startswith(turn)
+    )
+    if as_json:
+        emit_json(list(records))
+        return
+    for record in records:
+        typer.echo(json.dumps(record, ensure_ascii=False))
