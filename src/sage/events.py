@@ -87,8 +87,8 @@ class Unloaded(Event):
 class StepTaken(Event):
     step: int
     model: str
-    energy: float
     seconds: float
+    tokens: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sage.errors import SageError
+
 __all__ = [
     "ANY_KIND",
     "Candidate",
@@ -23,6 +25,7 @@ __all__ = [
     "Message",
     "Outcome",
     "OutcomeSource",
+    "Piece",
     "Role",
     "Situation",
     "new_id",
@@ -82,7 +85,8 @@ class Candidate:
     """Something that could do the work: an expert, a model or a device.
 
     Times are seconds, sizes are bytes. ``est_load_s`` and ``load_bytes`` are 0 when resident.
-    ``prior`` maps a kind of work to the published or measured quality in [0, 1].
+    ``prior`` maps a kind of work to the published or measured quality in [0, 1]. ``unavailable`` is the
+    failure that choosing it would end in.
     """
 
     name: str
@@ -94,7 +98,7 @@ class Candidate:
     load_bytes: int
     est_load_s: float
     est_run_s: float
-    unavailable: str | None = None
+    unavailable: SageError | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,17 +177,33 @@ class Completion:
     """What a loaded model answered.
 
     ``logprobs`` are natural logarithms, one per generated token where the backend gives them.
-    ``finish_reason`` is ``stop``, ``length`` or ``cancelled``.
+    ``finish_reason`` is ``stop``, ``length`` or ``cancelled``. The worker fills in the times (seconds).
     """
 
     text: str
     prompt_tokens: int
     completion_tokens: int
-    run_s: float
     finish_reason: str
     logprobs: tuple[float, ...] = ()
+    run_s: float = 0.0
+    first_text_s: float = 0.0
 
     @property
-    def mean_logprob(self) -> float | None:
-        """Mean log-probability per token, or None where the backend gave none."""
-        return sum(self.logprobs) / len(self.logprobs) if self.logprobs else None
+    def prompt_tok_s(self) -> float | None:
+        """Prompt tokens a second, up to the first text; None where nothing was measured."""
+        return self.prompt_tokens / self.first_text_s if self.first_text_s and self.prompt_tokens else None
+
+    @property
+    def generate_tok_s(self) -> float | None:
+        """Tokens a second after the first; None for answers too short to tell."""
+        seconds = self.run_s - self.first_text_s
+        return (self.completion_tokens - 1) / seconds if seconds > 0 and self.completion_tokens > 4 else None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Piece:
+    """Text as it is made. ``draft`` counts attempts from 0: a new number starts the answer anew."""
+
+    draft: int
+    model: str
+    text: str

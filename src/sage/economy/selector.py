@@ -122,7 +122,8 @@ def _reject(
 ) -> _Rejection | None:
     """The first hard need this candidate does not meet."""
     if candidate.unavailable:
-        return _Rejection(error=NoCandidate, why=candidate.unavailable)
+        failure = candidate.unavailable
+        return _Rejection(error=type(failure), why=failure.message, mend=failure.mend)
     missing = sorted(situation.needs - candidate.capabilities)
     if missing:
         return _Rejection(error=NoCandidate, why=f"cannot do {', '.join(missing)}")

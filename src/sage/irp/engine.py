@@ -9,6 +9,7 @@ thread is left behind (Python cannot end it); plugins watch ``cancelled`` where 
 
 from __future__ import annotations
 
+import itertools
 import math
 import queue
 import threading
@@ -85,13 +86,13 @@ def why_halt(energies: list[float], limits: Limits) -> str:
         return "accepted"
     if len(energies) >= limits.max_steps:
         return "max_steps"
-    changes = [b - a for a, b in zip(energies, energies[1:], strict=False)][-WINDOW:]
+    changes = [b - a for a, b in itertools.pairwise(energies)][-WINDOW:]
     if len(changes) >= 2 and all(abs(change) < limits.epsilon for change in changes[-2:]):
         return "converged"
     if len(changes) == WINDOW:
         if all(change > 0 for change in changes):
             return "rising"
-        if all(a * b < 0 for a, b in zip(changes, changes[1:], strict=False)) and sum(changes) >= 0:
+        if all(a * b < 0 for a, b in itertools.pairwise(changes)) and sum(changes) >= 0:
             return "oscillating"
     return ""
 

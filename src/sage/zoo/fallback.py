@@ -45,7 +45,7 @@ def first_that_answers(
     """Try each name in order; every failure is reported before the next attempt.
 
     Raises:
-        SageError: with one name, its own failure; with more, NoCandidate that lists them all.
+        SageError: the failure itself where all failed alike, else NoCandidate that lists them all.
     """
     failures: list[tuple[str, SageError]] = []
     for name in names:
@@ -54,7 +54,7 @@ def first_that_answers(
         except PASSES_ON as error:
             failures.append((name, error))
             on_failure(Failure(name=name, error=error.name, message=error.message))
-    if len(failures) == 1:
+    if len({type(error) for _, error in failures}) == 1:
         raise failures[0][1]
     tried = "; ".join(f"{name}: {error.message}" for name, error in failures)
     raise NoCandidate(f"No model could answer. {tried or 'There was none to try.'}", mend="sage doctor")

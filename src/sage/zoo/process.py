@@ -161,8 +161,8 @@ class Worker:
                 text="".join(pieces),
                 prompt_tokens=0,
                 completion_tokens=len(pieces),
-                run_s=time.monotonic() - started,
                 finish_reason="cancelled",
+                run_s=time.monotonic() - started,
             )
         except DeadlineExceeded:
             self.kill()

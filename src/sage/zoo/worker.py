@@ -16,13 +16,13 @@ import queue
 import sys
 import threading
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from sage.errors import SageError
 from sage.types import GenerationRequest, Message
-from sage.zoo.backends import EngineOptions, open_engine
+from sage.zoo.backends import Engine, EngineOptions, open_engine
 
 __all__ = ["main", "request_from_json"]
 
@@ -76,20 +76,31 @@ def main() -> None:
         return
     pipe.say(ev="loaded", seconds=time.monotonic() - started)
     while True:
-        order = pipe.orders.get()
-        turn = order["id"]
+        _serve(pipe, engine, pipe.orders.get())
 
-        def on_text(text: str, turn: str = turn) -> bool:
-            pipe.say(ev="text", id=turn, text=text)
-            return turn in pipe.cancelled
 
-        try:
-            completion = engine.generate(request_from_json(order["request"]), on_text)
-        except Exception as error:
-            pipe.say(ev="error", id=turn, **_describe(error, unexpected="WorkerDied"))
-        else:
-            pipe.say(ev="done", id=turn, completion=asdict(completion))
-        pipe.cancelled.discard(turn)
+def _serve(pipe: _Pipe, engine: Engine, order: dict[str, Any]) -> None:
+    """Answer one request; whatever goes wrong becomes an event."""
+    turn = order["id"]
+    began = time.monotonic()
+    first: list[float] = []
+
+    def on_text(text: str) -> bool:
+        if not first:
+            first.append(time.monotonic() - began)
+        pipe.say(ev="text", id=turn, text=text)
+        return turn in pipe.cancelled
+
+    try:
+        completion = engine.generate(request_from_json(order["request"]), on_text)
+    except Exception as error:
+        pipe.say(ev="error", id=turn, **_describe(error, unexpected="WorkerDied"))
+    else:
+        completion = replace(
+            completion, run_s=time.monotonic() - began, first_text_s=first[0] if first else 0.0
+        )
+        pipe.say(ev="done", id=turn, completion=asdict(completion))
+    pipe.cancelled.discard(turn)
 
 
 def _describe(error: Exception, *, unexpected: str) -> dict[str, str]:

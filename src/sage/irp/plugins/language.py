@@ -4,9 +4,10 @@ Owns: what makes a draft doubtful, and what to try next. Must not know: processe
 it asks models through the function it is given.
 
 Energy of a draft, in [0, 1]:
-  1                                 when it is empty, or a schema was asked for and not kept
-  doubt                             when it is the only draft: 1 - exp(mean log-probability)
-  (doubt + disagreement) / 2        otherwise; disagreement = 1 - mean likeness to the other drafts
+  1                              when it is empty, or a schema was asked for and not kept
+  doubt x (1 - agreement / 2)    otherwise, with doubt = 1 - exp(mean log-probability) and agreement the
+                                 mean likeness to the other valid drafts (0 when there is none)
+Agreement halves doubt at most and dissent leaves it: another opinion never makes the best draft worse.
 """
 
 from __future__ import annotations
@@ -103,14 +104,12 @@ class LanguagePlugin:
         """The energy of each draft, given the others."""
         result = []
         for draft in state:
-            others = [other for other in state if other is not draft and other.valid]
             if not draft.valid:
                 result.append(1.0)
-            elif not others:
-                result.append(doubt(draft.completion))
-            else:
-                agreed = sum(likeness(draft.completion.text, o.completion.text) for o in others)
-                result.append((doubt(draft.completion) + 1.0 - agreed / len(others)) / 2.0)
+                continue
+            others = [other for other in state if other is not draft and other.valid]
+            agreed = sum(likeness(draft.completion.text, o.completion.text) for o in others)
+            result.append(doubt(draft.completion) * (1.0 - agreed / max(len(others), 1) / 2.0))
         return result
 
 

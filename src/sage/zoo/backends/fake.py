@@ -43,7 +43,6 @@ class FakeEngine:
         if prompt_tokens >= self._context:
             raise ContextTooLong(f"{prompt_tokens} tokens do not fit into {self._context}")
         tokens = self._answer(request).split(" ")
-        started = time.monotonic()
         made: list[str] = []
         finish = "length" if len(tokens) > request.max_tokens else "stop"
         for index, token in enumerate(tokens[: request.max_tokens]):
@@ -59,7 +58,6 @@ class FakeEngine:
             text="".join(made),
             prompt_tokens=prompt_tokens,
             completion_tokens=len(made),
-            run_s=time.monotonic() - started,
             finish_reason=finish,
             logprobs=(float(self._script.get("logprob", -0.1)),) * len(made),
         )

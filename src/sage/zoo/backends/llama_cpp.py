@@ -7,7 +7,6 @@ Must not know: which model should answer, or what the answer is for.
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -73,7 +72,6 @@ class LlamaCppEngine:
         if request.seed is not None:
             body["seed"] = request.seed
         answer = _Answer(on_text)
-        started = time.monotonic()
         try:
             if self._chat:
                 self._server.handle_chat_completions(body, answer.take)
@@ -81,7 +79,7 @@ class LlamaCppEngine:
                 self._server.handle_completions(body, answer.take)
         except ValueError as error:
             raise UsageError(f"llama.cpp refused the request: {error}") from error
-        return answer.completion(time.monotonic() - started)
+        return answer.completion()
 
 
 class _Answer:
@@ -112,7 +110,7 @@ class _Answer:
                     return True
         return False
 
-    def completion(self, run_s: float) -> Completion:
+    def completion(self) -> Completion:
         if self._error:
             raise self._error
         return Completion(
@@ -120,7 +118,6 @@ class _Answer:
             prompt_tokens=self._usage.get("prompt_tokens", 0),
             # A stream that was cancelled ends without its usage.
             completion_tokens=self._usage.get("completion_tokens", len(self._logprobs)),
-            run_s=run_s,
             finish_reason=self._finish or "stop",
             logprobs=tuple(self._logprobs),
         )

@@ -1,0 +1,83 @@
+"""What each model of the zoo would be and cost, for this piece of work, now.
+
+Owns: turning cards, measured rates and residency into candidates.
+Must not know: how a candidate is chosen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from sage.errors import SageError, WeightsMissing
+from sage.types import Candidate, Situation
+from sage.zoo.card import ModelCard
+
+__all__ = ["Pricing", "candidate", "measured_or"]
+
+LOAD_FLOOR_S = 0.3
+"""Starting a worker process and its library, before a byte of weights is read."""
+
+USUAL_ANSWER_TOKENS = 64
+"""Length of an answer before any was measured."""
+
+GUESS: Mapping[str, float] = {"prompt_tok_s": 200.0, "generate_tok_s": 30.0}
+"""Rates of a model that nobody has measured: those of half a billion weights in 4 bits on two cores."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pricing:
+    """What a price is predicted from: rates by model, what is loaded, bytes a second from storage."""
+
+    rates: Mapping[str, Mapping[str, float]]
+    resident: Iterable[str]
+    disk_bytes_s: float
+    context: int
+
+
+def candidate(
+    card: ModelCard,
+    situation: Situation,
+    pricing: Pricing,
+    *,
+    present: bool,
+    memory_bytes: Callable[[ModelCard], int],
+) -> Candidate:
+    """The card as a candidate for this situation. A file that is missing or unsafe makes it unavailable."""
+    unavailable: SageError | None = None
+    memory = card.bytes
+    if not present:
+        unavailable = WeightsMissing("its weights are not here", mend=f"sage models pull {card.name}")
+    else:
+        try:
+            memory = memory_bytes(card)
+        except SageError as error:
+            unavailable = error
+    resident = card.name in pricing.resident
+    answer = measured_or(card, pricing, "completion_tokens", USUAL_ANSWER_TOKENS)
+    run_s = situation.prompt_tokens / measured_or(card, pricing, "prompt_tok_s", GUESS["prompt_tok_s"])
+    run_s += min(answer, situation.max_tokens) / measured_or(
+        card, pricing, "generate_tok_s", GUESS["generate_tok_s"]
+    )
+    load_s = measured_or(card, pricing, "load_s", LOAD_FLOOR_S + card.bytes / pricing.disk_bytes_s)
+    return Candidate(
+        name=card.name,
+        prior=card.prior,
+        capabilities=card.capabilities,
+        context_length=min(card.context_length, pricing.context),
+        memory_bytes=memory,
+        resident=resident,
+        load_bytes=0 if resident else card.bytes,
+        est_load_s=0.0 if resident else load_s,
+        est_run_s=run_s,
+        unavailable=unavailable,
+    )
+
+
+def measured_or(card: ModelCard, pricing: Pricing, name: str, otherwise: float) -> float:
+    """What was measured here; else what the card says; else the guess."""
+    measured = pricing.rates.get(card.name, {}).get(name)
+    if measured is not None:
+        return measured
+    figure = card.rates.get(name)
+    return figure.value if figure else otherwise

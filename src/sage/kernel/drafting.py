@@ -1,0 +1,153 @@
+"""Drafts for one turn: whom to ask next, asking, and passing on when somebody fails.
+
+Owns: the attempts of a turn and what they cost. Must not know: when a draft is good enough.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from sage.clock import Clock
+from sage.economy.ledger import price
+from sage.events import CandidateFailed, Decided, EventBus, StepTaken
+from sage.irp.plugins.language import Drafts, Opinion
+from sage.kernel.turn import Turn
+from sage.memory.books import Books
+from sage.memory.verbatim import VerbatimStore
+from sage.types import Completion, Decision, Failure, GenerationRequest, Message, Piece
+from sage.zoo.card import ModelCard
+from sage.zoo.fallback import first_that_answers
+from sage.zoo.host import Host
+
+__all__ = ["Drafting", "OnPiece", "announce"]
+
+OnPiece = Callable[[Piece], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drafting:
+    """Asks the candidates of one turn's decision. ``context`` is what was recalled."""
+
+    turn: Turn
+    context: tuple[Message, ...]
+    catalog: Mapping[str, ModelCard]
+    host: Host
+    books: Books
+    store: VerbatimStore
+    bus: EventBus
+    clock: Clock
+    on_piece: OnPiece
+    cancelled: threading.Event
+
+    def next_model(self, drafts: Drafts, atp_left: float) -> str | None:
+        """The best candidate that has not answered; then the first again; never beyond the ATP left."""
+        asked = [draft.model for draft in drafts]
+        standing = self._standing()
+        fresh = [name for name in standing if name not in asked]
+        if not asked:
+            return fresh[0] if fresh else None
+        again = [asked[0]] if asked.count(asked[0]) == 1 else []
+        prices = {score.name: score.est_atp for score in self.turn.decided.candidates}
+        return next((name for name in fresh + again if prices[name] <= atp_left), None)
+
+    def ask(self, model: str, attempt: int, temperature: float) -> Opinion:
+        """Ask this model; when it fails, those that rank after it."""
+        names = [model, *(name for name in self._standing() if name != model)]
+        before = self.turn.spent
+        name, completion = first_that_answers(
+            names, lambda name: self._attempt(name, attempt, temperature), self._failed
+        )
+        return Opinion(model=name, completion=completion, atp=self.turn.spent - before)
+
+    def _standing(self) -> list[str]:
+        """Candidates that have not failed in this turn, best first."""
+        gone = {failure.name for failure in self.turn.decided.failures}
+        return [score.name for score in self.turn.decided.candidates if score.name not in gone]
+
+    def _attempt(self, name: str, attempt: int, temperature: float) -> Completion:
+        """Ask one model once; what it took is counted, also when it fails."""
+        turn, situation = self.turn, self.turn.situation
+        draft = turn.attempts
+        turn.attempts += 1
+
+        def on_text(text: str) -> None:
+            piece = Piece(draft=draft, model=name, text=text)
+            turn.partial.append(piece)
+            self.on_piece(piece)
+
+        system = tuple(m for m in situation.messages if m.role == "system")
+        conversation = tuple(m for m in situation.messages if m.role != "system")
+        request = GenerationRequest(
+            messages=(*system, *self.context, *conversation),
+            max_tokens=situation.max_tokens,
+            temperature=temperature,
+            seed=(situation.seed or 0) + attempt,
+            stop=situation.stop,
+            schema=situation.schema,
+            deadline_s=situation.deadline_s,
+        )
+        started = self.clock.monotonic()
+        try:
+            answer = self.host.ask(
+                self.catalog[name], request, on_text, should_stop=self.cancelled.is_set, turn_id=turn.id
+            )
+        except BaseException:
+            turn.spent += price(seconds=self.clock.monotonic() - started)
+            raise
+        completion = answer.completion
+        turn.load_s += answer.load_s
+        turn.run_s += completion.run_s
+        turn.prompt_tokens += completion.prompt_tokens
+        turn.completion_tokens += completion.completion_tokens
+        turn.spent += price(seconds=answer.load_s, bytes_moved=answer.load_bytes)
+        turn.spent += price(seconds=completion.run_s)
+        measured = [
+            ("load_s", answer.load_s or None),
+            ("rss_bytes", float(answer.resident_bytes) or None),
+            ("prompt_tok_s", completion.prompt_tok_s),
+            ("generate_tok_s", completion.generate_tok_s),
+            ("completion_tokens", float(completion.completion_tokens) or None),
+        ]
+        if completion.finish_reason != "cancelled":
+            self.books.measure(name, measured)
+        self.bus.emit(
+            StepTaken(
+                turn_id=turn.id,
+                step=attempt,
+                model=name,
+                seconds=self.clock.monotonic() - started,
+                tokens=completion.completion_tokens,
+            )
+        )
+        return completion
+
+    def _failed(self, failure: Failure) -> None:
+        """Note a failure in the decision; when the chosen one failed, say who answers instead."""
+        turn = self.turn
+        decision = turn.decided
+        self.bus.emit(
+            CandidateFailed(turn_id=turn.id, model=failure.name, error=failure.error, message=failure.message)
+        )
+        turn.decision = replace(decision, failures=(*decision.failures, failure))
+        rest = self._standing()
+        if decision.chosen == failure.name and rest:
+            reason = f"{decision.reason} It failed ({failure.message}), so {rest[0]} answers."
+            turn.decision = replace(turn.decision, chosen=rest[0], mode="fallback", reason=reason)
+            announce(turn, turn.decision, self.store, self.bus)
+
+
+def announce(turn: Turn, decision: Decision, store: VerbatimStore, bus: EventBus) -> None:
+    """Store a decision and tell of it."""
+    store.record_decision(turn.id, decision)
+    chosen = next(score for score in decision.candidates if score.name == decision.chosen)
+    bus.emit(
+        Decided(
+            turn_id=turn.id,
+            model=decision.chosen,
+            mode=decision.mode,
+            reason=decision.reason,
+            permission=chosen.permission,
+        )
+    )

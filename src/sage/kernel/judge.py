@@ -1,0 +1,54 @@
+"""What can be said of answers by others than their authors.
+
+Owns: turning drafts into outcomes. Must not know: what trust does with them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sage.irp.plugins.language import Draft, Drafts, likeness
+from sage.kernel.turn import Turn
+from sage.types import Outcome, OutcomeSource
+
+__all__ = ["judge", "outcome"]
+
+
+def judge(
+    turn: Turn, drafts: Drafts, *, verify: Callable[[str], float] | None, now: float
+) -> tuple[Outcome, ...]:
+    """One outcome for each model whose first draft can be judged.
+
+    By the caller's verifier, where there is one; else by agreement with the other models, where there are
+    any. A schema that was kept says nothing: the grammar sees to that. A schema that was not kept, by a
+    model that ended of itself, is that model's failure.
+    """
+    first: dict[str, Draft] = {}
+    for draft in drafts:
+        if draft.completion.finish_reason != "cancelled":
+            first.setdefault(draft.model, draft)
+    outcomes: list[Outcome] = []
+    for model, draft in first.items():
+        text = draft.completion.text
+        peers = [other.completion.text for name, other in first.items() if name != model and other.valid]
+        if verify is not None:
+            outcomes.append(outcome(turn, model, verify(text), "verifier", now))
+        elif not draft.valid and draft.completion.finish_reason == "stop":
+            outcomes.append(outcome(turn, model, 0.0, "verifier", now))
+        elif peers:
+            agreed = sum(likeness(text, peer) for peer in peers) / len(peers)
+            outcomes.append(outcome(turn, model, agreed, "agreement", now))
+    return tuple(outcomes)
+
+
+def outcome(turn: Turn, model: str, quality: float, source: OutcomeSource, now: float) -> Outcome:
+    """An outcome of this turn; its id is the same each time, so that it counts once."""
+    return Outcome(
+        event_id=f"{turn.id}/{source}/{model}",
+        turn_id=turn.id,
+        candidate=model,
+        kind=turn.situation.kind,
+        quality=min(1.0, max(0.0, quality)),
+        source=source,
+        at=now,
+    )

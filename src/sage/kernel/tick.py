@@ -1,0 +1,276 @@
+"""One tick: every request takes this way, from wherever it comes.
+
+Owns: the order of the steps, and that each turn ends with balanced books whatever happens between them.
+Must not know: terminals, HTTP, or how a model runs.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sage.clock import Clock
+from sage.config import Settings
+from sage.economy.selector import Limits as Spending
+from sage.economy.selector import Selector
+from sage.errors import ModelNotFound, SageError, did_you_mean
+from sage.events import AtpSettled, EventBus, OutcomeRecorded, TurnEnded, TurnStarted
+from sage.irp.engine import refine
+from sage.irp.plugins.language import Draft, Drafts, LanguagePlugin
+from sage.irp.protocol import Limits, Refined
+from sage.kernel.candidates import Pricing, candidate
+from sage.kernel.drafting import Drafting, OnPiece, announce
+from sage.kernel.judge import judge
+from sage.kernel.sense import Request, count_tokens, sense
+from sage.kernel.turn import Reply, Turn
+from sage.memory.books import Books
+from sage.memory.recall import recall_session
+from sage.memory.verbatim import TurnStatus, VerbatimStore
+from sage.types import Candidate, Decision, Message, Outcome, Situation, new_id
+from sage.zoo.card import ModelCard
+from sage.zoo.host import Host
+
+__all__ = ["Kernel", "Surroundings"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Surroundings:
+    """What the kernel asks of the machine, as functions, so that tests decide the answers."""
+
+    is_present: Callable[[ModelCard], bool]
+    memory_bytes: Callable[[ModelCard], int]
+    free_bytes: Callable[[], int]
+    disk_bytes_s: Callable[[], float]
+
+
+class Kernel:
+    """Answers requests. Build one with ``sage.kernel.session.open_kernel``."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        catalog: Mapping[str, ModelCard],
+        host: Host,
+        store: VerbatimStore,
+        books: Books,
+        surroundings: Surroundings,
+        bus: EventBus,
+        clock: Clock,
+    ) -> None:
+        self.settings = settings
+        self.catalog = catalog
+        self.host = host
+        self.store = store
+        self.books = books
+        self.bus = bus
+        self.clock = clock
+        self._surroundings = surroundings
+        self._selector = Selector(
+            hot_bonus=settings.selector.hot_bonus, price_scale=settings.selector.price_scale
+        )
+
+    def tick(
+        self,
+        request: Request,
+        *,
+        on_piece: OnPiece = lambda _piece: None,
+        cancelled: threading.Event | None = None,
+    ) -> Reply:
+        """Sense, choose, recall, refine, judge, settle.
+
+        Setting ``cancelled`` stops the generation and returns what there is.
+
+        Raises:
+            SageError: typed; the turn is stored as failed and its ATP are settled.
+            KeyboardInterrupt: passed on after the partial answer is stored and settled.
+        """
+        cancelled = cancelled or threading.Event()
+        situation = sense(request, default_max_tokens=self.settings.models.max_tokens)
+        turn = self._begin(situation)
+        try:
+            decision = self._choose(turn, pinned=request.model)
+            context = self._recall(situation, decision)
+            best, refined = self._refine(turn, context, on_piece, cancelled)
+            outcomes = judge(turn, refined.state or (), verify=request.verify, now=self.clock.time())
+            return self._settle(turn, best, refined, outcomes)
+        except BaseException as error:
+            self._abort(turn, error)
+            raise
+
+    def learn(self, outcome: Outcome) -> bool:
+        """Record an outcome once and let trust learn from it; False when it was known."""
+        learned = self.books.learn(outcome)
+        if learned:
+            self.bus.emit(
+                OutcomeRecorded(
+                    turn_id=outcome.turn_id,
+                    model=outcome.candidate,
+                    kind=outcome.kind,
+                    quality=outcome.quality,
+                    source=outcome.source,
+                )
+            )
+        return learned
+
+    def _begin(self, situation: Situation) -> Turn:
+        turn = Turn(id=new_id("turn"), situation=situation, started=self.clock.monotonic())
+        self.store.begin(turn.id, situation)
+        self.bus.emit(
+            TurnStarted(
+                turn_id=turn.id,
+                kind=situation.kind,
+                session=situation.session,
+                prompt_tokens=situation.prompt_tokens,
+            )
+        )
+        return turn
+
+    def _choose(self, turn: Turn, *, pinned: str | None) -> Decision:
+        """The decision, and the ATP set aside for it."""
+        if pinned is not None and pinned not in self.catalog:
+            hint = did_you_mean(pinned, self.catalog)
+            raise ModelNotFound(f"No model {pinned!r}.{hint}", mend="See what there is: sage models list")
+        grant = self.settings.atp.grant
+        resident = self.host.resident()
+        turn.decision = self._selector.choose(
+            turn.situation,
+            self._candidates(turn.situation),
+            self.books.trust(),
+            limits=Spending(
+                atp=min(self.books.balance(), grant),
+                # What is loaded and idle can make room.
+                memory_bytes=self._surroundings.free_bytes() + sum(resident.values()),
+            ),
+            now=self.clock.time(),
+            pinned=pinned,
+        )
+        turn.granted = self.books.grant(turn.id, want=grant, need=turn.decided.candidates[0].est_atp)
+        announce(turn, turn.decided, self.store, self.bus)
+        return turn.decided
+
+    def _candidates(self, situation: Situation) -> list[Candidate]:
+        around = self._surroundings
+        pricing = Pricing(
+            rates=self.books.rates(),
+            resident=self.host.resident(),
+            disk_bytes_s=around.disk_bytes_s(),
+            context=self.settings.models.context,
+        )
+        return [
+            candidate(
+                card, situation, pricing, present=around.is_present(card), memory_bytes=around.memory_bytes
+            )
+            for card in self.catalog.values()
+        ]
+
+    def _recall(self, situation: Situation, decision: Decision) -> tuple[Message, ...]:
+        """Past turns of the session, in the room that the prompt and the answer leave."""
+        room = min(self.catalog[decision.chosen].context_length, self.settings.models.context)
+        budget = room - situation.prompt_tokens - situation.max_tokens
+        return recall_session(self.store, situation.session, budget=budget, count_tokens=count_tokens)
+
+    def _refine(
+        self,
+        turn: Turn,
+        context: tuple[Message, ...],
+        on_piece: OnPiece,
+        cancelled: threading.Event,
+    ) -> tuple[Draft, Refined[Drafts]]:
+        """Draft until the answer is good enough or its ATP are spent."""
+        drafting = Drafting(
+            turn=turn,
+            context=context,
+            catalog=self.catalog,
+            host=self.host,
+            books=self.books,
+            store=self.store,
+            bus=self.bus,
+            clock=self.clock,
+            on_piece=on_piece,
+            cancelled=cancelled,
+        )
+        situation, irp = turn.situation, self.settings.irp
+        plugin = LanguagePlugin(
+            ask=drafting.ask,
+            next_model=drafting.next_model,
+            schema=situation.schema,
+            temperature=situation.temperature,
+        )
+        limits = Limits(
+            max_steps=irp.max_steps,
+            atp=turn.granted,
+            seconds=situation.deadline_s or self.settings.models.answer_timeout_s,
+            accept=irp.accept_energy,
+            epsilon=irp.epsilon,
+        )
+        refined = refine(plugin, limits, cancelled=cancelled, clock=self.clock)
+        if not refined.state:
+            raise refined.error or SageError(f"No draft was made ({refined.halt_reason}).")
+        return plugin.best(refined.state), refined
+
+    def _settle(
+        self, turn: Turn, best: Draft, refined: Refined[Drafts], outcomes: tuple[Outcome, ...]
+    ) -> Reply:
+        """Trust, ledger, memory, events; then the reply."""
+        decision = turn.decided
+        if best.model != decision.chosen:
+            why = f" After {refined.steps} drafts, the answer of {best.model} was the least doubtful."
+            decision = replace(decision, chosen=best.model, mode="escalated", reason=decision.reason + why)
+            announce(turn, decision, self.store, self.bus)
+        stopped = best.completion.finish_reason == "cancelled"
+        irp = {
+            "steps": refined.steps,
+            "energy": [round(energy, 4) for energy in refined.energies],
+            "halt_reason": "cancelled" if stopped else refined.halt_reason,
+        }
+        for outcome in outcomes:
+            self.learn(outcome)
+        text = best.completion.text
+        atp = self._close(turn, "interrupted" if stopped else "done", text, best.model, irp=irp)
+        return Reply(
+            turn_id=turn.id,
+            answer=text,
+            model=best.model,
+            decision=decision,
+            irp=irp,
+            usage=turn.usage(),
+            atp=atp,
+            outcomes=outcomes,
+            finish_reason=best.completion.finish_reason,
+        )
+
+    def _abort(self, turn: Turn, error: BaseException) -> None:
+        """Keep what there is of an answer, and balance the books."""
+        model = turn.partial[-1].model if turn.partial else ""
+        status: TurnStatus = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        self._close(turn, status, turn.partial_text(), model, error=f"{type(error).__name__}: {error}")
+
+    def _close(
+        self,
+        turn: Turn,
+        status: TurnStatus,
+        answer: str,
+        model: str,
+        *,
+        irp: Mapping[str, Any] | None = None,
+        error: str = "",
+    ) -> dict[str, float]:
+        spent = self.books.settle(turn.id, spent=turn.spent)
+        atp = {"granted": turn.granted, "spent": spent, "balance": self.books.balance()}
+        self.store.finish(
+            turn.id,
+            status=status,
+            answer=answer,
+            model=model,
+            usage=turn.usage(),
+            irp=irp,
+            atp=atp,
+            error=error,
+        )
+        self.bus.emit(AtpSettled(turn_id=turn.id, **atp))
+        seconds = self.clock.monotonic() - turn.started
+        self.bus.emit(TurnEnded(turn_id=turn.id, status=status, model=model, seconds=seconds))
+        return atp

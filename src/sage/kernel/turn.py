@@ -1,0 +1,68 @@
+"""What gathers while one turn runs, and what is returned at its end.
+
+Owns: the running turn and the reply. Must not know: the steps that fill them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sage.types import Decision, Outcome, Piece, Situation
+
+__all__ = ["Reply", "Turn"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reply:
+    """What came of a turn. ``usage``, ``irp`` and ``atp`` are as `sage ask --json` prints them."""
+
+    turn_id: str
+    answer: str
+    model: str
+    decision: Decision
+    irp: Mapping[str, Any]
+    usage: Mapping[str, Any]
+    atp: Mapping[str, float]
+    outcomes: tuple[Outcome, ...]
+    finish_reason: str
+
+
+@dataclass(slots=True)
+class Turn:
+    """The only mutable state of a tick. ``spent`` is ATP; times are seconds."""
+
+    id: str
+    situation: Situation
+    started: float
+    decision: Decision | None = None
+    partial: list[Piece] = field(default_factory=list)
+    attempts: int = 0
+    load_s: float = 0.0
+    run_s: float = 0.0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    granted: float = 0.0
+    spent: float = 0.0
+
+    @property
+    def decided(self) -> Decision:
+        """The decision of a turn that has one."""
+        if self.decision is None:
+            raise RuntimeError(f"{self.id} was used before a decision was made")
+        return self.decision
+
+    def partial_text(self) -> str:
+        """The text of the latest attempt."""
+        latest = self.partial[-1].draft if self.partial else 0
+        return "".join(piece.text for piece in self.partial if piece.draft == latest)
+
+    def usage(self) -> dict[str, Any]:
+        """Tokens and seconds over all attempts."""
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "load_s": round(self.load_s, 4),
+            "run_s": round(self.run_s, 4),
+        }

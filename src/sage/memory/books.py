@@ -1,0 +1,139 @@
+"""What the economy has learned and spent, kept in the database.
+
+Owns: loading and storing trust, measured rates and the ATP ledger, each change in one transaction.
+Must not know: how any of them is computed; that is the economy's, and pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from sage.clock import Clock
+from sage.config import AtpSettings, SelectorSettings
+from sage.economy.ledger import BUDGET, Ledger
+from sage.economy.trust import TrustBook, TrustRecord
+from sage.memory.db import Database
+from sage.memory.verbatim import VerbatimStore
+from sage.types import Outcome
+
+__all__ = ["Books"]
+
+T = TypeVar("T")
+
+RATE_WEIGHT = 0.3
+"""How much the newest measurement counts: rates follow a machine that warms up or gets busy."""
+
+RECOVERED_AT = "atp.recovered_at"
+
+
+class Books:
+    """Trust, rates and ATP of one ``SAGE_HOME``, shared by every process that uses it."""
+
+    def __init__(
+        self, db: Database, store: VerbatimStore, clock: Clock, atp: AtpSettings, selector: SelectorSettings
+    ) -> None:
+        self._db = db
+        self._store = store
+        self._clock = clock
+        self._atp = atp
+        self._selector = selector
+
+    def trust(self) -> TrustBook:
+        """The book as it stands now."""
+        rows = self._db.execute("SELECT candidate, kind, weight, quality, updated_at FROM trust")
+        records = {
+            (row[0], row[1]): TrustRecord(weight=row[2], quality=row[3], updated_at=row[4]) for row in rows
+        }
+        return TrustBook(
+            records,
+            prior_strength=self._selector.prior_strength,
+            half_life_s=self._selector.half_life_days * 86_400.0,
+        )
+
+    def learn(self, outcome: Outcome) -> bool:
+        """Store an outcome and what it teaches, together; False when this event was learned before."""
+        with self._db.transaction():
+            if not self._store.record_outcome(outcome):
+                return False
+            book = self.trust()
+            for key in book.observe(outcome):
+                record = book.records[key]
+                self._db.execute(
+                    "INSERT INTO trust (candidate, kind, weight, quality, updated_at) VALUES (?, ?, ?, ?, ?)"
+                    " ON CONFLICT (candidate, kind) DO UPDATE SET weight = excluded.weight,"
+                    " quality = excluded.quality, updated_at = excluded.updated_at",
+                    (*key, record.weight, record.quality, record.updated_at),
+                )
+            return True
+
+    def rates(self) -> dict[str, dict[str, float]]:
+        """Measured values by model and name, e.g. ``generate_tok_s``."""
+        result: dict[str, dict[str, float]] = {}
+        for model, name, value in self._db.execute("SELECT model, name, value FROM rates"):
+            result.setdefault(model, {})[name] = value
+        return result
+
+    def measure(self, model: str, values: Iterable[tuple[str, float | None]]) -> None:
+        """Fold new measurements into the running rates; None means that nothing was measured."""
+        with self._db.transaction():
+            for name, value in values:
+                if value is None:
+                    continue
+                self._db.execute(
+                    "INSERT INTO rates (model, name, value, samples, updated_at) VALUES (?1, ?2, ?3, 1, ?4)"
+                    " ON CONFLICT (model, name) DO UPDATE SET value = value + ?5 * (?3 - value),"
+                    " samples = samples + 1, updated_at = ?4",
+                    (model, name, value, self._clock.time(), RATE_WEIGHT),
+                )
+
+    def balance(self) -> float:
+        """ATP that can be granted now."""
+        return self._change(lambda ledger: ledger.balance())
+
+    def grant(self, turn_id: str, *, want: float, need: float) -> float:
+        """See :meth:`Ledger.grant`."""
+        return self._change(lambda ledger: ledger.grant(turn_id, want=want, need=need))
+
+    def settle(self, turn_id: str, *, spent: float) -> float:
+        """See :meth:`Ledger.settle`. Settling a turn again charges nothing."""
+        return self._change(lambda ledger: ledger.settle(turn_id, spent=spent))
+
+    def _change(self, event: Callable[[Ledger], T]) -> T:
+        """One business event: recover what time brought, apply it, write entries and balances."""
+        with self._db.transaction():
+            ledger = Ledger(dict(self._db.execute("SELECT name, balance FROM accounts")))
+            ledger.recover(self._due(ledger), capacity=self._atp.capacity)
+            result = event(ledger)
+            now = self._clock.time()
+            for entry in ledger.entries:
+                self._db.execute(
+                    "INSERT INTO entries (at, turn_id, debit, credit, amount, reason)"
+                    " VALUES (?, ?, ?, ?, ?, ?)",
+                    (now, entry.turn_id, entry.debit, entry.credit, entry.amount, entry.reason),
+                )
+            for name in {name for entry in ledger.entries for name in (entry.debit, entry.credit)}:
+                balance = ledger.balances[name]
+                if balance == 0 and name != BUDGET:  # a settled turn needs no account any more
+                    self._db.execute("DELETE FROM accounts WHERE name = ?", (name,))
+                else:
+                    self._db.execute(
+                        "INSERT INTO accounts (name, balance) VALUES (?, ?)"
+                        " ON CONFLICT (name) DO UPDATE SET balance = excluded.balance",
+                        (name, balance),
+                    )
+            return result
+
+    def _due(self, ledger: Ledger) -> float:
+        """ATP recovered since the last event; all of the capacity on the first day."""
+        now = self._clock.time()
+        rows = self._db.execute("SELECT value FROM facts WHERE name = ?", (RECOVERED_AT,))
+        self._db.execute(
+            "INSERT INTO facts (name, value) VALUES (?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            (RECOVERED_AT, repr(now)),
+        )
+        if not rows or BUDGET not in ledger.balances:
+            return self._atp.capacity
+        elapsed = max(0.0, now - float(rows[0][0]))  # a clock that went back brings nothing
+        return elapsed * self._atp.recovery_per_s
