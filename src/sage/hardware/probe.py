@@ -210,7 +210,9 @@ def accelerators(
     """
     query = [command, "--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"]
     try:
-        done = subprocess.run(query, capture_output=True, text=True, timeout=NVIDIA_SMI_TIMEOUT_S, check=True)
+        done = subprocess.run(
+            query, capture_output=True, text=True, errors="replace", timeout=NVIDIA_SMI_TIMEOUT_S, check=True
+        )
         lines = done.stdout.splitlines()
     except (OSError, subprocess.SubprocessError):
         lines = []
