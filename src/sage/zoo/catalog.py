@@ -161,6 +161,7 @@ def _card(table: Any, file: str, number: int) -> ModelCard:
         default=default,
         opt_in=opt_in,
         notice=entry.text("notice", "").strip(),
+        script=entry.table("script"),
     )
 
 

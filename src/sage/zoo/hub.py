@@ -66,7 +66,7 @@ def _client(uri: str) -> Iterator[Any]:
         raise DownloadFailed(f"{uri}: {reason}", mend="Check the connection and pull again.") from error
     except Exception as error:
         # The client lets its HTTP library's own exceptions through, and which library that is has changed.
-        if type(error).__module__.partition(".")[0] not in ("httpx", "httpcore", "requests", "hf_xet"):
+        if not type(error).__module__.startswith(("http", "requests", "hf_xet")):
             raise
         raise DownloadFailed(
             f"{uri}: the hub cannot be reached ({error})", mend="Check the connection and pull again."
