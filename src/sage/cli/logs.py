@@ -53,8 +53,10 @@ def logs(
         emit_json(found)
     elif found:
         _show_table(found)
+    elif session is not None:
+        typer.echo(f"No turns in session {session!r}.")
     else:
-        typer.echo("No turns yet. Ask something: sage run 'What is 17 + 25?'")
+        typer.echo("No turns yet. Ask something: sage ask 'What is 17 + 25?'")
 
 
 @contextmanager
@@ -95,7 +97,7 @@ def _full(store: VerbatimStore | None, name: str) -> dict[str, Any]:
 
     if store is None:
         raise TurnNotFound(
-            f"No turn {name!r}: nothing has been asked yet.", mend="sage run 'What is 17 + 25?'"
+            f"No turn {name!r}: nothing has been asked yet.", mend="sage ask 'What is 17 + 25?'"
         )
     turn = store.turn(name)
     return {
@@ -126,14 +128,15 @@ def _number(value: float | None) -> str:
 def _show_table(rows: list[dict[str, Any]]) -> None:
     import sys
 
-    from rich import box
     from rich.table import Table
     from rich.text import Text
 
     from sage.cli.render import console
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("id", "time", "kind", "model", "mode", "status"):
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    # A narrow terminal cuts the other columns: an id that is cut cannot be asked for.
+    table.add_column("id", no_wrap=True, min_width=max(len(row["id"]) for row in rows))
+    for name in ("time", "kind", "model", "mode", "status"):
         table.add_column(name, no_wrap=True)
     for name in ("seconds", "ATP"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -144,7 +147,9 @@ def _show_table(rows: list[dict[str, Any]]) -> None:
         cells = [row["id"], _when(row["created"]), row["kind"], row["model"], row["mode"], row["status"]]
         cells += [_number(row["seconds"]), _number(row["atp"]), shown]
         table.add_row(*(Text(cell) for cell in cells))
-    console().print(table, width=None if sys.stdout.isatty() else PIPED_WIDTH)
+    if not sys.stdout.isatty():
+        console().width = PIPED_WIDTH
+    console().print(table)
 
 
 def _show_turn(turn: dict[str, Any]) -> None:

@@ -247,7 +247,7 @@ class Database:
         except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError) as error:
             if self.read_only and not self.path.exists():
                 raise StoreError(
-                    f"{self.path} does not exist.", mend="Ask something first: sage run"
+                    f"{self.path} does not exist.", mend="Ask something first: sage ask"
                 ) from error
             raise StoreError(f"{self.path} cannot be opened or written: {error}", mend=writable) from error
         except apsw.IOError as error:

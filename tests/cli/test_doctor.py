@@ -1,0 +1,256 @@
+"""Every check is shown a healthy machine and a sick one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from sage.cli import checks
+from sage.cli import doctor as module
+from sage.cli.checks import Check
+from sage.hardware.probe import Accelerator, Machine
+from sage.memory.db import Database
+
+if TYPE_CHECKING:
+    from conftest import Lockable, RunSage
+
+GB = 1_000_000_000
+
+MACHINE = Machine(
+    platform="linux",
+    arch="x86_64",
+    cpu="CPU",
+    logical_cores=8,
+    usable_cores=4,
+    memory_total=16 * GB,
+    memory_available=12 * GB,
+    swap_total=0,
+    unified=False,
+)
+
+
+def expect(check: Check, status: str, *words: str) -> None:
+    assert check.status == status, check
+    for word in words:
+        assert word in check.detail, check
+    assert bool(check.mend) == (status != "OK"), "what is wrong has a mend, what is well has none"
+
+
+def test_python() -> None:
+    expect(checks.check_python((3, 11, 0)), "OK", "3.11.0")
+    expect(checks.check_python((4, 0, 0)), "OK")
+    expect(checks.check_python((3, 10, 9)), "FAIL", "3.10.9")
+
+
+def test_import_name() -> None:
+    expect(checks.check_import_name([]), "OK")
+    expect(checks.check_import_name(["sage-kernel", "Sage_Kernel"]), "OK")
+    expect(checks.check_import_name(["sage-kernel", "sagemath-standard"]), "FAIL", "sagemath-standard")
+
+
+def test_memory() -> None:
+    expect(checks.check_memory(MACHINE, 0), "OK", "12.0 GB of 16.0 GB", "10.4 GB for models")
+    little = dataclasses.replace(MACHINE, memory_available=1_800_000_000)
+    expect(checks.check_memory(little, 0), "WARN", "200 MB for models")
+    expect(checks.check_memory(MACHINE, 0.1), "WARN", "100 MB for models")
+    none = dataclasses.replace(MACHINE, memory_available=GB)
+    expect(checks.check_memory(none, 0), "FAIL", "0 B for models")
+
+
+def test_disk_space(home: Path) -> None:
+    expect(checks.check_disk_space(home, 3 * GB), "OK", "3.0 GB", str(home))
+    expect(checks.check_disk_space(home, GB), "WARN", "1.0 GB")
+    expect(checks.check_disk_space(home, 400_000_000), "FAIL", "400 MB")
+    assert checks.check_disk_space(Path("/a b"), 0).mend == "du -xh '/a b' | sort -h | tail"
+
+
+def test_disk_speed() -> None:
+    expect(checks.check_disk_speed(5e8), "OK", "500 MB a second")
+    expect(checks.check_disk_speed(2e7), "WARN", "20 MB a second")
+
+
+def test_cores() -> None:
+    expect(checks.check_cores(MACHINE, 0), "OK", "4 of 8", "3 will generate")
+    expect(checks.check_cores(MACHINE, 4), "OK", "4 will generate")
+    expect(checks.check_cores(dataclasses.replace(MACHINE, usable_cores=1), 0), "OK", "1 will generate")
+    expect(checks.check_cores(MACHINE, 5), "WARN", "models.threads is 5")
+
+
+def test_accelerators() -> None:
+    expect(checks.check_accelerators(MACHINE), "OK", "none")
+    card = Accelerator(name="RTX", memory_total=24 * GB, memory_free=GB, unified=False)
+    board = Accelerator(name="Orin", memory_total=8 * GB, memory_free=GB, unified=True)
+    found = dataclasses.replace(MACHINE, accelerators=(card, board))
+    expect(checks.check_accelerators(found), "OK", "RTX (24.0 GB)", "Orin (shared memory)")
+
+
+def test_sqlite_version() -> None:
+    expect(checks.check_sqlite_version("3.51.3"), "OK", "3.51.3")
+    expect(checks.check_sqlite_version("3.51.2"), "FAIL", "3.51.2")
+
+
+def test_database(home: Path) -> None:
+    path = home / "sage.db"
+    expect(checks.check_database(path), "OK", "none yet")
+    assert not path.exists()
+    with Database(path) as db:
+        for number in range(200):
+            db.execute("INSERT INTO facts (name, value) VALUES (?, ?)", (str(number), "x" * 500))
+    expect(checks.check_database(path), "OK", "schema version 1", "integrity ok")
+    content = bytearray(path.read_bytes())
+    path.write_bytes(bytes(content[:-4096]) + b"\xff" * 4096)
+    expect(checks.check_database(path), "FAIL", "damaged")
+    path.write_bytes(b"garbage" * 1000)
+    expect(checks.check_database(path), "FAIL", "not a database")
+
+
+def test_database_of_a_newer_version(home: Path) -> None:
+    with Database(home / "sage.db") as db:
+        db.execute("PRAGMA user_version = 7")
+    expect(checks.check_database(home / "sage.db"), "FAIL", "version 7")
+
+
+def test_home(home: Path, lockable: Lockable) -> None:
+    expect(checks.check_home(home / "new"), "OK", str(home))
+    assert list((home / "new").iterdir()) == []
+    with lockable.locked() as folder:
+        expect(checks.check_home(folder), "FAIL", "cannot be written")
+        expect(checks.check_home(folder / "new"), "FAIL", "cannot be written")
+
+
+def test_config(home: Path) -> None:
+    expect(checks.check_config(), "OK", "defaults")
+    (home / "sage.toml").write_text("[models]\noffline = true\n")
+    expect(checks.check_config(), "OK", str(home / "sage.toml"))
+    (home / "sage.toml").write_text("[models]\nofline = true\n")
+    expect(checks.check_config(), "FAIL", "models.ofline")
+
+
+def test_backend() -> None:
+    expect(checks.check_backend("2026.10"), "OK", "xllamacpp 2026.10")
+    expect(checks.check_backend(None), "FAIL", "not installed")
+
+
+def test_models() -> None:
+    expect(checks.check_models({"a": True, "b": True}), "OK", "a, b")
+    expect(checks.check_models({"a": True, "b": False}), "WARN", "not here: b")
+    expect(checks.check_models({"a": False, "b": False}), "FAIL", "a, b")
+    assert checks.check_models({"a": False}).mend == "sage models pull"
+
+
+@pytest.mark.parametrize("error", [RuntimeError("worker gone"), OSError("worker gone"), AssertionError()])
+def test_round_trip(error: Exception) -> None:
+    def broken() -> float:
+        raise error
+
+    expect(checks.check_round_trip(lambda: 0.25), "OK", "0.25 s")
+    expect(checks.check_round_trip(broken), "FAIL", str(error) or "AssertionError")
+
+
+def test_pip() -> None:
+    expect(checks.check_pip(True), "OK")
+    expect(checks.check_pip(False), "WARN", "cannot be pulled")
+
+
+def test_clock() -> None:
+    expect(checks.check_clock(1_800_000_000), "OK", "2027-01-15")
+    expect(checks.check_clock(0), "FAIL", "1970")
+    expect(checks.check_clock(1_735_689_599), "FAIL", "2024")
+    expect(checks.check_clock(1_735_689_600), "OK", "2025-01-01")
+
+
+def invoke(*args: str) -> Result:
+    app = typer.Typer()
+    app.command()(module.doctor)
+    return CliRunner().invoke(app, args, catch_exceptions=False)
+
+
+REPORT = [
+    Check(name="one", status="OK", detail="well"),
+    Check(name="two", status="WARN", detail="so so", mend="do x"),
+]
+
+
+def test_report_and_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = list(REPORT)
+    monkeypatch.setattr(module, "run_checks", lambda _home: report)
+    result = invoke()
+    assert result.exit_code == 0
+    assert [line.split() for line in result.stdout.splitlines()] == [
+        ["OK", "one", "well"],
+        ["WARN", "two", "so", "so"],
+        ["try:", "do", "x"],
+    ]
+    report.append(Check(name="three", status="FAIL", detail="[red]ill", mend="[do] y"))
+    result = invoke()
+    assert result.exit_code == 4
+    assert "FAIL  three         [red]ill\n      try: [do] y\n" in result.stdout
+    result = invoke("--json")
+    assert result.exit_code == 4
+    assert json.loads(result.stdout) == [dataclasses.asdict(check) for check in report]
+
+
+def test_a_check_that_breaks_is_one_failure(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> float:
+        raise ZeroDivisionError("oh")
+
+    monkeypatch.setattr(module, "_disk_speed", broken)
+    monkeypatch.setattr(module, "_round_trip", broken)
+    monkeypatch.setattr(module, "_default_models", lambda _home: {"a": True})
+    report = {check.name: check for check in module.run_checks(home)}
+    assert len(report) == 16
+    expect(report["disk speed"], "FAIL", "ZeroDivisionError: oh")
+    expect(report["round trip"], "FAIL", "oh")
+    expect(report["models"], "OK")
+
+
+def test_a_slow_measurement_is_announced(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import time
+
+    from sage.hardware import disk
+
+    def slow(_home: Path) -> float:
+        time.sleep(0.2)
+        return 1e8
+
+    said: list[str] = []
+    monkeypatch.setattr("sage.cli.render.notes", lambda: type("Notes", (), {"print": said.append}))
+    monkeypatch.setattr(disk, "cached_disk_read", lambda _home: 1e8)
+    assert module._disk_speed(home) == 1e8
+    monkeypatch.setattr(disk, "cached_disk_read", slow)
+    monkeypatch.setattr(module, "NOTE_AFTER_S", 0.02)
+    assert module._disk_speed(home) == 1e8
+    assert said == ["Measuring the disk (64 MiB) ..."]
+
+
+def test_this_machine_without_models(run_sage: RunSage, home: Path) -> None:
+    result = run_sage("doctor", "--json")
+    report = {check["name"]: check for check in json.loads(result.stdout)}
+    failed = {name for name, check in report.items() if check["status"] == "FAIL"}
+    # What the machine that runs the tests lacks is its own affair, save what SAGE itself brings.
+    assert "models" in failed
+    assert result.returncode == 4
+    for name in ("python", "config", "home", "sqlite", "database", "backend", "pip", "round trip"):
+        assert report[name]["status"] == "OK", report[name]
+    assert (home / "hardware.json").exists()
+    assert not (home / "sage.db").exists()
+
+
+def test_a_wrong_config_does_not_stop_the_report(run_sage: RunSage, home: Path) -> None:
+    result = run_sage("doctor", "--json", env={"SAGE_MODELS__CONTXT": "1"})
+    report = {check["name"]: check for check in json.loads(result.stdout)}
+    assert report["config"]["status"] == "FAIL"
+    assert "SAGE_MODELS__CONTEXT" in report["config"]["detail"]
+    assert report["round trip"]["status"] == "OK"
+
+
+@pytest.mark.real
+def test_this_machine_with_models(run_sage: RunSage, real_home: Path) -> None:
+    report = {check["name"]: check for check in json.loads(run_sage("doctor", "--json").stdout)}
+    assert report["models"]["status"] == "OK"
