@@ -119,9 +119,13 @@ def pull(
             with _progress(card, bus):
                 path = sources.pull(card, home, bus=bus, offline=offline)
         except KeyboardInterrupt as error:
-            again = f"sage models pull {what or card.name}" + (f" --name {name}" if name else "")
+            again = (
+                f"sage models pull {what or card.name}"
+                + (f" --name {name}" if name else "")
+                + (" --yes" if yes else "")
+            )
             raise Interrupted(
-                f"Stopped. What has arrived of {card.name} is kept, and the pull goes on from there.",
+                f"Stopped. The whole parts of {card.name} that arrived are kept; it goes on from there.",
                 mend=again,
             ) from error
         if by_uri:
@@ -251,9 +255,11 @@ def show(name: Name, as_json: AsJson = False) -> None:
 def estimate(
     name: Name,
     context: Annotated[
-        int,
-        typer.Option("--context", min=1, help="Tokens of context; the setting models.context if left out."),
-    ] = 0,
+        int | None,
+        typer.Option(
+            "--context", min=1, help="Tokens of context; left out: models.context.", show_default=False
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """How much memory the model will take, and whether that is free now."""
