@@ -1,7 +1,7 @@
 """The command ``sage``: which commands there are, and how failures leave the process.
 
 Owns: the command table and exit codes. Must not know: what any command does.
-Commands are imported when they are called, so that ``sage --help`` stays fast.
+Command modules import nothing heavy until they are called, so that ``sage --help`` stays fast.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from sage import __version__
+from sage.cli import ask, chat, config, demo, doctor, logs, models, trust
 from sage.errors import SageError
 
 __all__ = ["app", "main"]
@@ -27,6 +28,16 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 internal error, 2 usage, 3 not found, 4 no resources, "
     "5 refused as unsafe, 130 interrupted.",
 )
+
+
+app.command()(ask.ask)
+app.command()(chat.chat)
+app.command()(demo.demo)
+app.add_typer(models.app, name="models")
+app.add_typer(trust.app, name="trust")
+app.command()(logs.logs)
+app.command()(doctor.doctor)
+app.add_typer(config.app, name="config")
 
 
 def _version(show: bool) -> None:

@@ -52,21 +52,26 @@ class Drafting:
         prices = {score.name: score.est_atp for score in self.turn.decided.candidates}
         return next((name for name in fresh + again if prices[name] <= atp_left), None)
 
-    def ask(self, model: str, attempt: int, temperature: float) -> Opinion:
+    def ask(self, model: str, step: int, temperature: float) -> Opinion:
         """Ask this model; when it fails, those that rank after it."""
         names = [model, *(name for name in self._standing() if name != model)]
         before = self.turn.spent
         name, completion = first_that_answers(
-            names, lambda name: self._attempt(name, attempt, temperature), self._failed
+            names, lambda name: self._attempt(name, step, temperature), self._failed
         )
-        return Opinion(model=name, completion=completion, atp=self.turn.spent - before)
+        return Opinion(
+            model=name,
+            completion=completion,
+            attempt=self.turn.attempts - 1,
+            atp=self.turn.spent - before,
+        )
 
     def _standing(self) -> list[str]:
         """Candidates that have not failed in this turn, best first."""
         gone = {failure.name for failure in self.turn.decided.failures}
         return [score.name for score in self.turn.decided.candidates if score.name not in gone]
 
-    def _attempt(self, name: str, attempt: int, temperature: float) -> Completion:
+    def _attempt(self, name: str, step: int, temperature: float) -> Completion:
         """Ask one model once; what it took is counted, also when it fails."""
         turn, situation = self.turn, self.turn.situation
         draft = turn.attempts
@@ -83,7 +88,7 @@ class Drafting:
             messages=(*system, *self.context, *conversation),
             max_tokens=situation.max_tokens,
             temperature=temperature,
-            seed=(situation.seed or 0) + attempt,
+            seed=(situation.seed or 0) + step,
             stop=situation.stop,
             schema=situation.schema,
             deadline_s=situation.deadline_s,
@@ -115,7 +120,7 @@ class Drafting:
         self.bus.emit(
             StepTaken(
                 turn_id=turn.id,
-                step=attempt,
+                step=step,
                 model=name,
                 seconds=self.clock.monotonic() - started,
                 tokens=completion.completion_tokens,

@@ -14,14 +14,18 @@ from sage.types import Outcome, OutcomeSource
 __all__ = ["judge", "outcome"]
 
 
+COMPARABLE = 80
+"""Characters. Longer answers never agree word for word, though both be right."""
+
+
 def judge(
     turn: Turn, drafts: Drafts, *, verify: Callable[[str], float] | None, now: float
 ) -> tuple[Outcome, ...]:
     """One outcome for each model whose first draft can be judged.
 
-    By the caller's verifier, where there is one; else by agreement with the other models, where there are
-    any. A schema that was kept says nothing: the grammar sees to that. A schema that was not kept, by a
-    model that ended of itself, is that model's failure.
+    By the caller's verifier, where there is one; else by agreement with the other models, where their
+    answers are short enough to be compared. A schema that was kept says nothing: the grammar sees to that.
+    A schema that was not kept, by a model that ended of itself, is that model's failure.
     """
     first: dict[str, Draft] = {}
     for draft in drafts:
@@ -30,7 +34,11 @@ def judge(
     outcomes: list[Outcome] = []
     for model, draft in first.items():
         text = draft.completion.text
-        peers = [other.completion.text for name, other in first.items() if name != model and other.valid]
+        peers = [
+            other.completion.text
+            for name, other in first.items()
+            if name != model and other.valid and max(len(other.completion.text), len(text)) <= COMPARABLE
+        ]
         if verify is not None:
             outcomes.append(outcome(turn, model, verify(text), "verifier", now))
         elif not draft.valid and draft.completion.finish_reason == "stop":

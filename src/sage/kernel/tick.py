@@ -234,6 +234,7 @@ class Kernel:
             turn_id=turn.id,
             answer=text,
             model=best.model,
+            draft=best.attempt,
             decision=decision,
             irp=irp,
             usage=turn.usage(),

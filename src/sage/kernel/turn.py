@@ -16,11 +16,13 @@ __all__ = ["Reply", "Turn"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """What came of a turn. ``usage``, ``irp`` and ``atp`` are as `sage ask --json` prints them."""
+    """What came of a turn. ``usage``, ``irp`` and ``atp`` are as `sage ask --json` prints them;
+    ``draft`` is the number of the attempt whose text was kept (see ``Piece``)."""
 
     turn_id: str
     answer: str
     model: str
+    draft: int
     decision: Decision
     irp: Mapping[str, Any]
     usage: Mapping[str, Any]

@@ -5,8 +5,8 @@ it asks models through the function it is given.
 
 Energy of a draft, in [0, 1]:
   1                              when it is empty, or a schema was asked for and not kept
-  doubt x (1 - agreement / 2)    otherwise, with doubt = 1 - exp(mean log-probability) and agreement the
-                                 mean likeness to the other valid drafts (0 when there is none)
+  doubt x (1 - agreement / 2)    otherwise, with doubt = max(1 - exp(mean log-probability), repetition)
+                                 and agreement the mean likeness to the other valid drafts (0 without any)
 Agreement halves doubt at most and dissent leaves it: another opinion never makes the best draft worse.
 """
 
@@ -22,7 +22,7 @@ from typing import Any
 from sage.irp.protocol import Exhausted, Step
 from sage.types import Completion
 
-__all__ = ["Draft", "Drafts", "LanguagePlugin", "Opinion", "doubt", "keeps_schema", "likeness"]
+__all__ = ["Draft", "Drafts", "LanguagePlugin", "Opinion", "doubt", "keeps_schema", "likeness", "repetition"]
 
 LOGPROB_FLOOR = -3.0
 """A token counts for no less. A grammar forces tokens that the model would never choose (-12 and below
@@ -34,26 +34,28 @@ RETRY_TEMPERATURE = 0.7
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Opinion:
-    """What asking one model gave: who answered at last, and the ATP it cost."""
+    """What asking one model gave: who answered at last, in which attempt, and the ATP it cost."""
 
     model: str
     completion: Completion
+    attempt: int
     atp: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draft:
-    """One answer and who gave it."""
+    """One answer, who gave it, and in which attempt of the turn."""
 
     model: str
     completion: Completion
+    attempt: int
     valid: bool
 
 
 Drafts = tuple[Draft, ...]
 
 Ask = Callable[[str, int, float], Opinion]
-"""(model, attempt from 0, temperature) -> Opinion"""
+"""(model, step from 0, temperature) -> Opinion"""
 
 
 class LanguagePlugin:
@@ -85,7 +87,7 @@ class LanguagePlugin:
         opinion = self._ask(model, len(state), temperature)
         completion = opinion.completion
         valid = bool(completion.text.strip()) and keeps_schema(completion.text, self._schema)
-        draft = Draft(model=opinion.model, completion=completion, valid=valid)
+        draft = Draft(model=opinion.model, completion=completion, attempt=opinion.attempt, valid=valid)
         return Step(state=(*state, draft), atp=opinion.atp)
 
     def energy(self, state: Drafts) -> float:
@@ -114,11 +116,22 @@ class LanguagePlugin:
 
 
 def doubt(completion: Completion) -> float:
-    """1 - exp(mean log-probability), in [0, 1]; one half where the backend gave no probabilities."""
+    """1 - exp(mean log-probability), in [0, 1]; one half where the backend gave no probabilities.
+
+    A text that goes in circles is as doubtful as it is repetitive, however sure the model is of it.
+    """
     if not completion.logprobs:
         return 0.5
     kept = [max(logprob, LOGPROB_FLOOR) for logprob in completion.logprobs]
-    return 1.0 - math.exp(min(0.0, sum(kept) / len(kept)))
+    unsure = 1.0 - math.exp(min(0.0, sum(kept) / len(kept)))
+    return max(unsure, repetition(completion.text))
+
+
+def repetition(text: str) -> float:
+    """The share of runs of four words that stood in the text before, in [0, 1]."""
+    words = _words(text)
+    runs = [tuple(words[i : i + 4]) for i in range(len(words) - 3)]
+    return 1.0 - len(set(runs)) / len(runs) if runs else 0.0
 
 
 def keeps_schema(text: str, schema: Mapping[str, Any] | None) -> bool:

@@ -23,10 +23,13 @@ QA_STOP = ("\nQ:", "\n\n")
 
 QA_EXAMPLES = (
     ("What colour is the sky on a clear day?", "Blue."),
+    ("What is 4 + 5?", "4 + 5 = 9."),
+    ("Is the sentence 'The tea was lovely' positive or negative?", "Positive."),
     ("Is the sentence 'What a dreadful meal' positive or negative?", "Negative."),
     ("Write a sentence about the sea.", "The sea was calm, and the boats came home before dark."),
 )
-"""A base model continues text, so it is shown that answers are short, complete, and of several kinds."""
+"""A base model continues text, so it is shown that answers are short, complete, and of several kinds.
+Each label stands once: with one example of sentiment only, every answer took its label."""
 
 
 class LlamaCppEngine:
@@ -41,6 +44,9 @@ class LlamaCppEngine:
         params.cpuparams.n_threads = options.threads
         params.cpuparams_batch.n_threads = options.threads + 1
         params.warmup = False
+        # Caches of past prompts would grow outside the memory estimate; the slot's own cache stays.
+        params.cache_ram_mib = 0
+        params.n_ctx_checkpoints = 0
         params.verbosity = 0
         # The binding opens a loopback port that nobody here uses: keep strangers out of it.
         params.api_keys = [secrets.token_hex(16)]

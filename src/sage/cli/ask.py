@@ -1,0 +1,128 @@
+"""`sage ask`: one question, one answer, and why this model gave it.
+
+Owns: the shape of `sage ask --json`. Must not know: how the answer was made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from sage.kernel.turn import Reply
+
+__all__ = ["ask", "reply_json"]
+
+
+def ask(
+    prompt: Annotated[
+        str | None, typer.Argument(help="The question; left out or '-', it is read from standard input.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Ask this model instead of letting SAGE choose.")
+    ] = None,
+    session: Annotated[
+        str | None, typer.Option("--session", "-s", help="Continue the conversation of this name.")
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="An instruction that comes before the question.")] = None,
+    schema: Annotated[
+        Path | None, typer.Option(help="A file with a JSON schema that the answer must meet.")
+    ] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="The longest answer.")] = None,
+    temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="0 is greedy.")] = 0.0,
+    seed: Annotated[int | None, typer.Option(min=0, help="The same seed, the same answer.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="End the answer before this text.")] = None,
+    deadline: Annotated[
+        float | None, typer.Option(min=0.1, help="Seconds to answer in; slower models are left out.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Ask a question; SAGE chooses the model that answers."""
+    from sage.cli.render import emit_json
+    from sage.cli.stream import Printer, loading_spinner
+    from sage.kernel.sense import Request
+    from sage.kernel.session import open_kernel
+    from sage.types import Message, new_id
+
+    messages = [Message(role="system", content=system)] if system else []
+    messages.append(Message(role="user", content=_prompt(prompt)))
+    request = Request(
+        messages=tuple(messages),
+        session=session or new_id("ask"),
+        model=model,
+        max_tokens=max_tokens,
+        temperature=temperature,
+        seed=seed,
+        stop=tuple(stop or ()),
+        schema=_schema(schema),
+        deadline_s=deadline,
+    )
+    with open_kernel() as kernel, loading_spinner(kernel.bus):
+        if json:
+            emit_json(reply_json(kernel.tick(request)))
+            return
+        printer = Printer()
+        kernel.bus.subscribe(printer.on_event)
+        try:
+            reply = kernel.tick(request, on_piece=printer.on_piece)
+        except BaseException:
+            printer.stop()
+            raise
+        printer.show(reply)
+
+
+def reply_json(reply: Reply) -> dict[str, Any]:
+    """The contract of `sage ask --json`."""
+    decision = reply.decision
+    return {
+        "answer": reply.answer,
+        "model": reply.model,
+        "finish_reason": reply.finish_reason,
+        "decision": {
+            "mode": decision.mode,
+            "reason": decision.reason,
+            "kind": decision.kind,
+            "candidates": [dataclasses.asdict(score) for score in decision.candidates],
+            "excluded": dict(decision.excluded),
+            "failures": [dataclasses.asdict(failure) for failure in decision.failures],
+        },
+        "irp": dict(reply.irp),
+        "usage": dict(reply.usage),
+        "atp": dict(reply.atp),
+        "turn_id": reply.turn_id,
+    }
+
+
+def _prompt(prompt: str | None) -> str:
+    if prompt not in (None, "-"):
+        return prompt
+    if sys.stdin.isatty():
+        typer.echo("Type the question, then Ctrl-D:", err=True)
+    return sys.stdin.buffer.read().decode("utf-8", "replace")
+
+
+def _schema(path: Path | None) -> dict[str, Any] | None:
+    if path is None:
+        return None
+    import json
+
+    import jsonschema
+
+    from sage.errors import NotFound, UsageError
+
+    try:
+        schema = json.loads(path.read_text(encoding="utf-8"))
+        jsonschema.validators.validator_for(schema).check_schema(schema)
+    except FileNotFoundError as error:
+        raise NotFound(f"There is no file {path}.", mend="Give a file with a JSON schema") from error
+    except (ValueError, OSError) as error:
+        raise UsageError(f"{path} is not JSON: {error}", mend=f"Correct {path}") from error
+    except jsonschema.SchemaError as error:
+        raise UsageError(f"{path} is not a JSON schema: {error.message}", mend=f"Correct {path}") from error
+    if not isinstance(schema, dict):
+        raise UsageError(f"{path} must hold a JSON object.", mend=f"Correct {path}")
+    return schema

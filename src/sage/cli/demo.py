@@ -1,0 +1,177 @@
+"""`sage demo`: five real prompts, each answered by the model that SAGE chose, with the reason.
+
+Owns: the prompts, how their answers are verified, and how the story is told.
+Must not know: how a model is chosen or run.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sage.kernel.tick import Kernel
+    from sage.kernel.turn import Reply
+
+__all__ = ["PROMPTS", "DemoPrompt", "demo"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DemoPrompt:
+    """A prompt, and what a right answer must contain (any of these words), or which object it must be."""
+
+    title: str
+    prompt: str
+    words: tuple[str, ...] = ()
+    value: dict[str, Any] | None = None
+    schema: dict[str, Any] | None = None
+
+    def verify(self, answer: str) -> float:
+        """1 for a right answer, else 0."""
+        if self.value is not None:
+            try:
+                return float(json.loads(answer) == self.value)
+            except ValueError:
+                return 0.0
+        found = "".join(c if c.isalnum() else " " for c in answer.lower()).split()
+        return float(any(word in found for word in self.words))
+
+
+PROMPTS = (
+    DemoPrompt(title="a fact", prompt="What is the capital of Italy?", words=("rome",)),
+    DemoPrompt(
+        title="a structured extraction",
+        prompt="Extract the person, the city and the year: Maria moved to Lisbon in 2019.",
+        value={"person": "Maria", "city": "Lisbon", "year": 2019},
+        schema={
+            "type": "object",
+            "properties": {
+                "person": {"type": "string"},
+                "city": {"type": "string"},
+                "year": {"type": "integer"},
+            },
+            "required": ["person", "city", "year"],
+            "additionalProperties": False,
+        },
+    ),
+    DemoPrompt(title="a rewrite", prompt="What is the opposite of early?", words=("late",)),
+    DemoPrompt(
+        title="a judgement",
+        prompt="Is the sentence 'The service was terrible' positive or negative?",
+        words=("negative",),
+    ),
+    DemoPrompt(title="a sum", prompt="What is 12 + 30?", words=("42",)),
+)
+
+SYSTEM = "You are a helpful assistant. Answer briefly."
+
+
+def demo() -> None:
+    """Pull the two default models if they are not here, and answer five prompts of different kinds."""
+    from sage.cli.models import ensure_default_models
+    from sage.cli.render import console
+    from sage.cli.stream import loading_spinner
+    from sage.cli.trust import decision_table, trust_rows, trust_table
+    from sage.kernel.session import open_kernel
+    from sage.zoo.catalog import default_cards
+
+    out = console()
+    ensure_default_models()
+    right: list[bool] = []
+    with open_kernel() as kernel, loading_spinner(kernel.bus):
+        cards = default_cards(kernel.catalog)
+        before = _qualities(kernel)
+        for number, prompt in enumerate(PROMPTS, start=1):
+            out.print()
+            out.rule(f"{number} of {len(PROMPTS)}: {prompt.title}", align="left", style="dim")
+            out.print(prompt.prompt, style="bold", markup=False)
+            reply = _answer(kernel, prompt)
+            candidates = [_plain(score) for score in reply.decision.candidates]
+            out.print(decision_table(candidates, chosen=reply.model))
+            out.print(f"why: {reply.decision.reason}", markup=False, style="dim")
+            ok = prompt.verify(reply.answer) == 1.0
+            right.append(ok)
+            mark = "[green]✓[/green]" if ok else "[red]✗[/red]"
+            out.print(f"{mark} ", end="")
+            out.print(f"{reply.model}: {reply.answer}", markup=False)
+            out.print(_effort(reply), style="dim")
+        out.print()
+        out.rule("what trust has learned", align="left", style="dim")
+        book = kernel.books.trust()
+        rows = [
+            row
+            for card in cards
+            for row in trust_rows(
+                card.name,
+                card.prior,
+                lambda name, kind, prior: book.belief(name, kind, prior, kernel.clock.time()),
+            )
+        ]
+        out.print(trust_table([row for row in rows if row["kind"] in {k for _, k in before}]))
+        for line in _changes(before, _qualities(kernel)):
+            out.print(line, markup=False)
+        out.print(
+            f"\n{sum(right)} of {len(right)} answers were right; every one was verified, right or wrong, and "
+            "taught trust. These are very small models: SAGE chooses among what there is.",
+        )
+        out.print("Next: sage chat, sage ask, sage models list, sage doctor", style="dim")
+
+
+def _answer(kernel: Kernel, prompt: DemoPrompt) -> Reply:
+    from sage.kernel.sense import Request
+    from sage.types import Message, new_id
+
+    return kernel.tick(
+        Request(
+            messages=(
+                Message(role="system", content=SYSTEM),
+                Message(role="user", content=prompt.prompt),
+            ),
+            session=new_id("demo"),
+            schema=prompt.schema,
+            max_tokens=60,
+            verify=prompt.verify,
+        )
+    )
+
+
+def _plain(score: Any) -> dict[str, Any]:
+    import dataclasses
+
+    return dataclasses.asdict(score)
+
+
+def _effort(reply: Reply) -> str:
+    from sage.cli.render import human_seconds
+
+    usage, irp = reply.usage, reply.irp
+    energies = " → ".join(f"{energy:.2f}" for energy in irp["energy"])
+    return (
+        f"load {human_seconds(usage['load_s'])} · run {human_seconds(usage['run_s'])} · "
+        f"{usage['completion_tokens']} tokens · energy {energies} ({irp['halt_reason']}) · "
+        f"{reply.atp['spent']:.2f} ATP spent, {reply.atp['balance']:.1f} left"
+    )
+
+
+def _qualities(kernel: Kernel) -> dict[tuple[str, str], float]:
+    from sage.kernel.sense import kind_of
+    from sage.zoo.catalog import default_cards
+
+    book, now = kernel.books.trust(), kernel.clock.time()
+    kinds = dict.fromkeys("json" if p.schema else kind_of(p.prompt) for p in PROMPTS)
+    return {
+        (card.name, kind): book.belief(card.name, kind, card.prior, now).mean
+        for card in default_cards(kernel.catalog)
+        for kind in kinds
+    }
+
+
+def _changes(before: dict[tuple[str, str], float], after: dict[tuple[str, str], float]) -> list[str]:
+    """The three largest changes of trust, in words."""
+    moved = sorted(before, key=lambda key: -abs(after[key] - before[key]))
+    return [
+        f"{name} at {kind}: {before[name, kind]:.2f} → {after[name, kind]:.2f}"
+        for name, kind in moved[:3]
+        if abs(after[name, kind] - before[name, kind]) > 0.005
+    ]

@@ -1,0 +1,111 @@
+"""Puts a kernel together from the settings and the machine, and takes it apart again.
+
+Owns: which real parts a kernel is made of. Must not know: what they do for a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+
+from sage.clock import Clock, SystemClock
+from sage.config import Settings, load_settings, sage_home
+from sage.events import EventBus, JsonlLog
+from sage.hardware.budget import budget_bytes
+from sage.hardware.disk import cached_disk_read
+from sage.hardware.probe import probe
+from sage.kernel.tick import Kernel, Surroundings
+from sage.memory.books import Books
+from sage.memory.db import Database
+from sage.memory.verbatim import VerbatimStore
+from sage.zoo.card import ModelCard
+from sage.zoo.catalog import load_catalog
+from sage.zoo.estimate import estimate
+from sage.zoo.host import Host
+from sage.zoo.sources import present
+from sage.zoo.vet import vet_gguf
+
+__all__ = ["memory_need", "open_books", "open_kernel"]
+
+
+@contextmanager
+def open_kernel(
+    *,
+    home: Path | None = None,
+    settings: Settings | None = None,
+    catalog: Mapping[str, ModelCard] | None = None,
+    bus: EventBus | None = None,
+    clock: Clock | None = None,
+) -> Iterator[Kernel]:
+    """A kernel on ``SAGE_HOME``; its workers end and its database closes on leaving.
+
+    Raises:
+        ConfigError: the settings or a user's card are wrong. StoreError: the database cannot be used.
+    """
+    home = home or sage_home()
+    settings = settings or load_settings()
+    clock = clock or SystemClock()
+    bus = bus or EventBus()
+    if settings.events.log:
+        bus.subscribe(JsonlLog(home / "events.jsonl", max_bytes=settings.events.max_bytes, clock=clock))
+    with open_books(home, settings, clock) as (store, books):
+        for turn_id in store.abandon_dead():
+            books.settle(turn_id, spent=0.0)  # whoever ran it is gone, and its grant with it
+        rates = books.rates()
+
+        def need(card: ModelCard) -> int:
+            measured = rates.get(card.name, {}).get("rss_bytes", 0.0)
+            return max(int(measured), memory_need(home, card, settings.models.context))
+
+        def free() -> int:
+            return budget_bytes(probe(), settings.models.memory_limit_gb)
+
+        host = Host(home, settings.models, free_bytes=free, estimate=need, bus=bus, clock=clock)
+        try:
+            yield Kernel(
+                settings=settings,
+                catalog=load_catalog(home) if catalog is None else catalog,
+                host=host,
+                store=store,
+                books=books,
+                surroundings=Surroundings(
+                    is_present=lambda card: present(card, home),
+                    memory_bytes=need,
+                    free_bytes=free,
+                    disk_bytes_s=lru_cache(lambda: cached_disk_read(home, clock=clock)),
+                ),
+                bus=bus,
+                clock=clock,
+            )
+        finally:
+            host.close()
+
+
+@contextmanager
+def open_books(home: Path, settings: Settings, clock: Clock) -> Iterator[tuple[VerbatimStore, Books]]:
+    """What was said, learned and spent on this ``SAGE_HOME``, without any model."""
+    with Database(home / "sage.db") as database:
+        store = VerbatimStore(database, clock)
+        yield store, Books(database, store, clock, settings.atp, settings.selector)
+
+
+def memory_need(home: Path, card: ModelCard, context: int) -> int:
+    """Bytes a model will take with this context, from its header.
+
+    Raises:
+        UnsafeFile: the file is not a sound GGUF. WeightsMissing: there is no file.
+    """
+    if card.backend == "fake":
+        return int(card.script.get("resident_mb", 20)) * 1_000_000
+    path = home / "models" / card.filename
+    stat = path.stat()
+    return _estimate(path, stat.st_size, stat.st_mtime_ns, min(context, card.context_length))
+
+
+@lru_cache(maxsize=256)
+def _estimate(path: Path, size: int, changed: int, context: int) -> int:
+    """Vetting reads the whole header (10 to 100 ms): once for each state of a file is enough."""
+    del size, changed
+    return estimate(vet_gguf(path), context=context).total
