@@ -121,11 +121,17 @@ def test_the_list_is_newest_first(stored: list[str]) -> None:
     assert "\x1b" not in rows[0]
 
 
-def test_a_narrow_terminal_keeps_the_ids_whole(stored: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sage.cli.logs.PIPED_WIDTH", 80)
-    lines = invoke().stdout.splitlines()
-    assert [line.split()[0] for line in lines[1:]] == stored[::-1]
-    assert max(len(line) for line in lines) <= 80
+@pytest.mark.parametrize("width", [20, 80, 100])
+def test_a_narrow_terminal_cuts_only_the_prompt(
+    stored: list[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    wide = invoke().stdout.splitlines()
+    monkeypatch.setattr("sage.cli.logs.PIPED_WIDTH", width)
+    narrow = [line.rstrip() for line in invoke().stdout.splitlines()]
+    assert max(len(line) for line in narrow) <= max(width, 90)
+    before_prompt = wide[3].index("What is")
+    assert [line[:before_prompt] for line in narrow[1:]] == [line[:before_prompt] for line in wide[1:]]
+    assert narrow[3].endswith("…")
 
 
 def test_the_list_can_be_narrowed(stored: list[str]) -> None:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["logs"]
 
 WORDS_SHOWN = 48
-"""Characters of a prompt in the list: with the other columns it fits a terminal of about 140."""
+"""Columns for the prompt in the list: with the others it fits a terminal of about 140."""
+
+WORDS_LEAST = 10
+"""Columns the prompt keeps, even where a line then wraps."""
 
 PIPED_WIDTH = 160
 """Columns of the table when stdout is no terminal and so has no width of its own."""
@@ -128,28 +131,28 @@ def _number(value: float | None) -> str:
 def _show_table(rows: list[dict[str, Any]]) -> None:
     import sys
 
+    from rich.measure import Measurement
     from rich.table import Table
     from rich.text import Text
 
     from sage.cli.render import console
 
-    table = Table(box=None, pad_edge=False, padding=(0, 1))
-    # A narrow terminal cuts the other columns: an id that is cut cannot be asked for.
-    table.add_column("id", no_wrap=True, min_width=max(len(row["id"]) for row in rows))
-    for name in ("time", "kind", "model", "mode", "status"):
-        table.add_column(name, no_wrap=True)
-    for name in ("seconds", "ATP"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("prompt", no_wrap=True, overflow="ellipsis")
-    for row in rows:
-        prompt = " ".join(_printable(row["prompt"][: 4 * WORDS_SHOWN]).split())
-        shown = prompt if len(prompt) <= WORDS_SHOWN else f"{prompt[: WORDS_SHOWN - 1]}…"
+    out = console()
+    table = Table(box=None, pad_edge=False)
+    for name in ("id", "time", "kind", "model", "mode", "status", "seconds", "ATP", ""):
+        table.add_column(name, justify="right" if name in ("seconds", "ATP") else "left", no_wrap=True)
+    prompts = [Text(" ".join(_printable(row["prompt"][: 4 * WORDS_SHOWN]).split())) for row in rows]
+    for row, prompt in zip(rows, prompts, strict=True):
         cells = [row["id"], _when(row["created"]), row["kind"], row["model"], row["mode"], row["status"]]
-        cells += [_number(row["seconds"]), _number(row["atp"]), shown]
-        table.add_row(*(Text(cell) for cell in cells))
-    if not sys.stdout.isatty():
-        console().width = PIPED_WIDTH
-    console().print(table)
+        cells += [_number(row["seconds"]), _number(row["atp"])]
+        table.add_row(*(Text(cell) for cell in cells), prompt)
+    # Only the prompt gives way to a narrow terminal: an id that is cut cannot be asked for.
+    whole = Measurement.get(out, out.options.update(width=10_000), table).maximum
+    room = (out.width if sys.stdout.isatty() else PIPED_WIDTH) - (whole - max(p.cell_len for p in prompts))
+    for prompt in prompts:
+        prompt.truncate(min(WORDS_SHOWN, max(WORDS_LEAST, room)), overflow="ellipsis")
+    out.width = whole
+    out.print(table)
 
 
 def _show_turn(turn: dict[str, Any]) -> None:
