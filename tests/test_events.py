@@ -92,8 +92,15 @@ def test_a_line_cut_off_by_a_crash_is_passed_over(home: Path) -> None:
     log = JsonlLog(home / "events.jsonl", max_bytes=10_000)
     log(started("first"))
     with log.path.open("ab") as file:
-        file.write(b'{"at": 1, "event": "LoadSt\n')
-        file.write(b"\xff\xfe\n")
+        file.write(b'{"at": 1, "event": "LoadSt')
+    assert [record["model"] for record in log.read()] == ["first"]
+
+
+def test_a_line_that_is_noise_is_passed_over(home: Path) -> None:
+    log = JsonlLog(home / "events.jsonl", max_bytes=10_000)
+    log(started("first"))
+    with log.path.open("ab") as file:
+        file.write(b"\xff\xfe\x00\n\n{]\n")
     log(started("second"))
     assert [record["model"] for record in log.read()] == ["first", "second"]
 
