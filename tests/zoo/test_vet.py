@@ -131,6 +131,7 @@ def test_what_cannot_be_right_is_refused(case: str, gguf: Any) -> None:
 
 def test_a_header_may_not_be_endless(gguf: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vet, "MAX_HEADER", 10_000)
+    monkeypatch.setattr(vet, "CHUNK", 512)
     with pytest.raises(UnsafeFile, match="header is longer"):
         vet_gguf(gguf.write())
 

@@ -69,7 +69,7 @@ SYSTEM = "You are a helpful assistant. Answer briefly."
 
 def demo() -> None:
     """Pull the two default models if they are not here, and answer five prompts of different kinds."""
-    from sage.cli.models import ensure_default_models
+    from sage.cli import models
     from sage.cli.render import console
     from sage.cli.stream import loading_spinner
     from sage.cli.trust import decision_table, trust_rows, trust_table
@@ -77,7 +77,7 @@ def demo() -> None:
     from sage.zoo.catalog import default_cards
 
     out = console()
-    ensure_default_models()
+    models.pull()
     right: list[bool] = []
     with open_kernel() as kernel, loading_spinner(kernel.bus):
         cards = default_cards(kernel.catalog)

@@ -170,20 +170,19 @@ def decision_table(candidates: list[dict[str, Any]], *, chosen: str) -> Any:
     """The candidates with their three factors, the chosen one marked."""
     from rich.table import Table
 
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("candidate")
-    for column in ("expertise", "x cheapness", "x persistence", "= permission", "load", "run", "ATP"):
-        table.add_column(column, justify="right")
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column(" candidate", no_wrap=True)
+    for column in ("expertise", "cheapness", "persistence", "permission", "load+run", "ATP"):
+        table.add_column(column, justify="right", no_wrap=True)
     for score in candidates:
-        mark = "▸ " if score["name"] == chosen else "  "
+        load = "0" if score["resident"] else f"{score['est_load_s']:.1f}"
         table.add_row(
-            mark + score["name"],
+            ("▸" if score["name"] == chosen else " ") + score["name"],
             f"{score['expertise']:.2f}",
             f"{score['cheapness']:.2f}",
             f"{score['persistence']:.1f}",
             f"{score['permission']:.3f}",
-            "loaded" if score["resident"] else f"{score['est_load_s']:.1f} s",
-            f"{score['est_run_s']:.1f} s",
+            f"{load}+{score['est_run_s']:.1f} s",
             f"{score['est_atp']:.1f}",
             style="bold" if score["name"] == chosen else None,
         )

@@ -22,6 +22,12 @@ SOURCE_WEIGHT: Mapping[OutcomeSource, float] = {"verifier": 1.0, "user": 1.0, "a
 """How many outcomes one counts for. Agreement is weak evidence: two small models agree on 30 to 40 %
 of questions only. A candidate's word about itself counts for nothing."""
 
+MOST_CERTAIN = 0.98
+"""No figure on a card is certain: 16 right answers of 16 are worth 0.94 (Laplace), 200 of 200 are 0.995."""
+
+OTHER_KIND_DISCOUNT = 4.0
+"""An outcome of another kind shifts the start a quarter as fast as one of this kind moves the belief."""
+
 Key = tuple[str, str]
 """(candidate, kind)"""
 
@@ -60,16 +66,18 @@ class TrustBook:
         prior_strength: float,
         half_life_s: float,
     ) -> None:
-        self._records: dict[Key, TrustRecord] = dict(records or {})
+        self._records: dict[str, dict[str, TrustRecord]] = {}
+        for (candidate, kind), record in (records or {}).items():
+            self._records.setdefault(candidate, {})[kind] = record
         self._strength = prior_strength
         self._half_life_s = half_life_s
 
-    @property
-    def records(self) -> Mapping[Key, TrustRecord]:
-        return self._records
+    def record(self, candidate: str, kind: str) -> TrustRecord | None:
+        """What is stored for this pair, not faded; None where nothing was learned."""
+        return self._records.get(candidate, {}).get(kind)
 
-    def observe(self, outcome: Outcome) -> tuple[Key, ...]:
-        """Learn from one outcome; returns the keys that changed (none for self-praise).
+    def observe(self, outcome: Outcome) -> TrustRecord | None:
+        """Learn from one outcome; returns the new record, or None for self-praise.
 
         Raises:
             ValueError: a quality that is not a number in [0, 1].
@@ -78,39 +86,44 @@ class TrustBook:
             raise ValueError(f"quality must be in [0, 1], got {outcome.quality!r}")
         weight = SOURCE_WEIGHT[outcome.source]
         if weight == 0.0:
-            return ()
-        keys = tuple(dict.fromkeys([(outcome.candidate, outcome.kind), (outcome.candidate, ANY_KIND)]))
-        for key in keys:
-            old = self._faded(key, outcome.at)
-            total = old.weight + weight
-            quality = (old.weight * old.quality + weight * outcome.quality) / total
-            self._records[key] = TrustRecord(weight=total, quality=quality, updated_at=old.updated_at)
-        return keys
+            return None
+        old = self._faded(outcome.candidate, outcome.kind, outcome.at)
+        total = old.weight + weight
+        quality = (old.weight * old.quality + weight * outcome.quality) / total
+        record = TrustRecord(weight=total, quality=quality, updated_at=old.updated_at)
+        self._records.setdefault(outcome.candidate, {})[outcome.kind] = record
+        return record
 
     def belief(self, candidate: str, kind: str, prior: Mapping[str, float], now: float) -> Belief:
         """Expected quality of a candidate at a kind of work.
 
-        What was learned on other kinds shifts the starting point; what was learned on this kind
-        decides more the more of it there is.
+        Outcomes of this kind move it from the card's prior. Outcomes of other kinds move the starting
+        point by how far the candidate surprised there: better than its card at facts, so perhaps at sums.
         """
-        general = prior.get(ANY_KIND, 0.5)
-        start = prior.get(kind, general)
-        own = self._faded((candidate, kind), now)
-        everything = self._faded((candidate, ANY_KIND), now)
-        if kind == ANY_KIND:
-            own = everything
-        else:
-            others = max(0.0, everything.weight - own.weight)
-            if others > 0.0:
-                rest = (everything.weight * everything.quality - own.weight * own.quality) / others
-                start += others * (rest - general) / (others + self._strength)
-        start = min(1.0, max(0.0, start))
+        start = _prior(prior, kind) + self._surprise(candidate, kind, prior, now)
+        start = min(MOST_CERTAIN, max(1.0 - MOST_CERTAIN, start))
+        own = self._faded(candidate, kind, now)
         total = self._strength + own.weight
         mean = (self._strength * start + own.weight * own.quality) / total
         return Belief(mean=mean, sd=math.sqrt(mean * (1.0 - mean) / (total + 1.0)), evidence=own.weight)
 
-    def _faded(self, key: Key, now: float) -> TrustRecord:
-        record = self._records.get(key)
+    def _surprise(self, candidate: str, kind: str, prior: Mapping[str, float], now: float) -> float:
+        """Mean of (quality - prior) over the other kinds, shrunk to 0 while there is little evidence."""
+        weight = sum_ = 0.0
+        for other in self._records.get(candidate, {}):
+            if other != kind:
+                record = self._faded(candidate, other, now)
+                weight += record.weight
+                sum_ += record.weight * (record.quality - _prior(prior, other))
+        return sum_ / (weight + OTHER_KIND_DISCOUNT * self._strength) if weight else 0.0
+
+    def _faded(self, candidate: str, kind: str, now: float) -> TrustRecord:
+        record = self.record(candidate, kind)
         if record is None:
             return TrustRecord(weight=0.0, quality=0.0, updated_at=now)
         return record.faded(now, self._half_life_s)
+
+
+def _prior(prior: Mapping[str, float], kind: str) -> float:
+    """The card's figure for a kind, else for any kind, else one half."""
+    return prior.get(kind, prior.get(ANY_KIND, 0.5))

@@ -56,14 +56,13 @@ class Books:
         with self._db.transaction():
             if not self._store.record_outcome(outcome):
                 return False
-            book = self.trust()
-            for key in book.observe(outcome):
-                record = book.records[key]
+            record = self.trust().observe(outcome)
+            if record is not None:
                 self._db.execute(
                     "INSERT INTO trust (candidate, kind, weight, quality, updated_at) VALUES (?, ?, ?, ?, ?)"
                     " ON CONFLICT (candidate, kind) DO UPDATE SET weight = excluded.weight,"
                     " quality = excluded.quality, updated_at = excluded.updated_at",
-                    (*key, record.weight, record.quality, record.updated_at),
+                    (outcome.candidate, outcome.kind, record.weight, record.quality, record.updated_at),
                 )
             return True
 
