@@ -1,0 +1,135 @@
+"""Cards: the shipped ones are sound, the user's override them, and a mistake is named."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from sage.errors import ConfigError, ModelNotFound, UsageError
+from sage.zoo.card import Figure, ModelCard
+from sage.zoo.catalog import add_user_card, check_name, default_cards, find_card, load_catalog
+
+CARD = ModelCard(
+    name="mine",
+    source='file:/models/a "quoted" \\ name\x7f\t.gguf',
+    sha256="ab" * 32,
+    bytes=1234,
+    license="MIT",
+    context_length=2048,
+    capabilities=frozenset({"text", "code"}),
+    prior={"*": 0.5, "code": 1.0},
+    prior_provenance="measured",
+    rates={"generate_tok_s": Figure(value=12.5, provenance="measured")},
+    notice="Zwei\nZeilen, é",
+)
+
+ENTRY = """
+[[model]]
+name = "mine"
+source = "file:/x.gguf"
+bytes = 10
+license = "MIT"
+context_length = 512
+"""
+
+
+def write(home: Path, text: str) -> None:
+    (home / "catalog.toml").write_text(text, encoding="utf-8")
+
+
+def test_the_shipped_cards_are_complete(home: Path) -> None:
+    catalog = load_catalog(home)
+    assert [card.name for card in default_cards(catalog)] == ["smollm2-135m-instruct", "gemma-3-270m"]
+    for card in catalog.values():
+        assert card.source == "package"
+        assert sum(member.bytes for member in card.members) == card.bytes
+        assert len({member.wheel_sha256 for member in card.members}) == len(card.members)
+        assert card.prior_provenance == "measured"
+        assert set(card.prior) == {"fact", "math", "code", "json", "classify", "rewrite", "*"}
+        assert {"prompt_tok_s", "generate_tok_s", "load_s", "rss_bytes"} == set(card.rates)
+        assert card.opt_in == bool(card.notice)
+
+
+def test_what_states_no_licence_is_opt_in(home: Path) -> None:
+    card = load_catalog(home)["qwen2.5-coder-0.5b-instruct"]
+    assert card.opt_in
+    assert not card.default
+    assert "misleading name" in card.notice
+    assert card.capabilities == {"text", "code"}
+
+
+def test_an_unknown_name_gets_a_hint(home: Path) -> None:
+    with pytest.raises(ModelNotFound, match=r"Did you mean 'gemma-3-270m'\?") as caught:
+        find_card(load_catalog(home), "gemma-3-270")
+    assert caught.value.mend == "sage models list"
+
+
+def test_a_card_survives_the_file(home: Path) -> None:
+    add_user_card(home, CARD)
+    assert load_catalog(home)["mine"] == CARD
+    changed = replace(CARD, license="Apache-2.0")
+    add_user_card(home, replace(CARD, name="other"))
+    add_user_card(home, changed)
+    catalog = load_catalog(home)
+    assert catalog["mine"] == changed
+    assert "other" in catalog
+    assert [path.name for path in home.iterdir()] == ["catalog.toml"]
+
+
+def test_every_shipped_card_survives_the_file(home: Path) -> None:
+    shipped = load_catalog(home)
+    for card in shipped.values():
+        add_user_card(home, card)
+    assert load_catalog(home) == shipped
+
+
+def test_a_user_card_replaces_a_shipped_one(home: Path) -> None:
+    write(home, ENTRY.replace("mine", "gemma-3-270m"))
+    assert load_catalog(home)["gemma-3-270m"].source == "file:/x.gguf"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (ENTRY + "colour = 1", "model 'mine' has the unknown key 'colour'"),
+        (ENTRY + 'licence = "MIT"', "Did you mean 'license'"),
+        (ENTRY.replace("bytes = 10", "bytes = -1"), "model 'mine' has bytes = -1"),
+        (ENTRY.replace("bytes = 10", "bytes = 1.5"), "model 'mine' has bytes = 1.5"),
+        (ENTRY.replace('license = "MIT"', ""), "model 'mine' lacks 'license'"),
+        (ENTRY.replace('"mine"', '"../mine"'), "'../mine', which cannot be right"),
+        (ENTRY.replace("file:/x.gguf", "ftp:x"), "not package, file:PATH or hf:"),
+        (ENTRY.replace("file:/x.gguf", "package"), "do not add up"),
+        (ENTRY + 'sha256 = "abc"', "which cannot be right"),
+        (ENTRY + 'prompt_style = "poem"', "not one of chat, qa"),
+        (ENTRY + "prior = { math = 2 }", "prior.math = 2, not a number from 0 to 1"),
+        (ENTRY + "rates = { load_s = { value = true } }", "rate 'load_s' has value = True"),
+        (ENTRY + "default = true\nopt_in = true", "both default and opt_in"),
+        (ENTRY + "members = [1]", "member 1 is not a table"),
+        (ENTRY + ENTRY, "'mine' is there twice"),
+        ("[[model]]\nsource = 'hf:a/b/c'", "model number 1"),
+        ("model = 3", "has model, which is not a list"),
+        ("[[model", "not valid TOML"),
+    ],
+)
+def test_a_bad_entry_is_named(text: str, why: str, home: Path) -> None:
+    write(home, text)
+    with pytest.raises(ConfigError) as caught:
+        load_catalog(home)
+    assert why in caught.value.message
+    assert "catalog.toml" in caught.value.message
+    assert caught.value.mend
+
+
+def test_a_bad_file_is_not_overwritten(home: Path) -> None:
+    write(home, "[[model")
+    with pytest.raises(ConfigError):
+        add_user_card(home, CARD)
+    assert (home / "catalog.toml").read_text() == "[[model"
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "a b", "a\n", "x" * 101])
+def test_names_that_cannot_be_files(name: str) -> None:
+    with pytest.raises(UsageError):
+        check_name(name)
