@@ -1,0 +1,219 @@
+"""``sage models`` as a user meets it: a process, its exit code, its two streams."""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from sage.cli import models
+from sage.errors import Interrupted, UsageError
+from sage.events import EventBus, PullProgress
+from sage.zoo.catalog import find_card, load_catalog
+
+
+def tiny_gguf(path: Path, *, layers: int = 2) -> Path:
+    """A sound GGUF file: four figures and one tensor of 32 f32."""
+
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value)) + value.encode()
+
+    figures = {
+        "block_count": layers,
+        "context_length": 512,
+        "embedding_length": 32,
+        "attention.head_count": 2,
+    }
+    head = b"GGUF" + struct.pack("<IQQ", 3, 1, 1 + len(figures))
+    head += text("general.architecture") + struct.pack("<I", 8) + text("llama")
+    for key, value in figures.items():
+        head += text(f"llama.{key}") + struct.pack("<II", 4, value)
+    head += text("output.weight") + struct.pack("<IQIQ", 1, 32, 0, 0)
+    path.write_bytes(head + b"\0" * (-len(head) % 32) + b"\0" * 128)
+    return path
+
+
+@pytest.fixture
+def own_file(tmp_path: Path) -> Path:
+    return tiny_gguf(tmp_path / "own.gguf")
+
+
+def test_list_as_json(run_sage: Any) -> None:
+    done = run_sage("models", "list", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = json.loads(done.stdout)
+    assert [row["name"] for row in rows][:2] == ["smollm2-135m-instruct", "gemma-3-270m"]
+    assert rows[0] == {
+        "name": "smollm2-135m-instruct",
+        "present": False,
+        "resident": False,
+        "bytes": 98_362_432,
+        "license": "Apache-2.0",
+        "source": "package",
+        "capabilities": ["text"],
+    }
+
+
+def test_list_for_people(run_sage: Any) -> None:
+    done = run_sage("models", "list")
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["model", "size", "state", "licence", "can"]
+    assert "98 MB  not pulled  Apache-2.0" in lines[1]
+
+
+def test_a_file_of_ones_own_from_pull_to_rm(run_sage: Any, own_file: Path, home: Path) -> None:
+    done = run_sage(
+        "models", "pull", f"file:{own_file}", "--name", "own", env={"SAGE_MODELS__OFFLINE": "true"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("own: 100 %")
+    size = own_file.stat().st_size
+    assert done.stdout.startswith(f"own: {size} B, checked, ")
+
+    card = json.loads(run_sage("models", "show", "own", "--json").stdout)
+    assert card["present"] is True
+    assert card["path"] == str(home / "models" / "own.gguf")
+    assert (card["prompt_style"], card["context_length"], card["bytes"]) == ("qa", 512, size)
+    assert "asked by    qa" in run_sage("models", "show", "own").stdout
+
+    memory = json.loads(run_sage("models", "estimate", "own", "--context", "256", "--json").stdout)
+    assert memory["context"] == 256
+    assert memory["weights"] == 128
+    assert memory["kv"] == 2 * 256 * 2 * 32 * 2
+    parts = memory["weights"] + memory["kv"] + memory["compute"] + memory["overhead"]
+    assert memory["total"] == parts
+    assert memory["fits"] == (memory["total"] <= memory["free"])
+    words = run_sage("models", "estimate", "own").stdout
+    assert "own with 4096 tokens of context fits." in words
+
+    done = run_sage("models", "rm", "own")
+    assert (done.returncode, done.stdout) == (0, f"own: {size} B freed\n")
+    done = run_sage("models", "rm", "own")
+    assert done.returncode == 3
+    assert "not on this machine" in done.stderr
+
+
+def test_pulling_the_same_file_again_is_no_clash_but_another_is(run_sage: Any, own_file: Path) -> None:
+    for _ in range(2):
+        assert run_sage("models", "pull", f"file:{own_file}").returncode == 0
+    other = tiny_gguf(own_file.with_name("other.gguf"), layers=3)
+    done = run_sage("models", "pull", f"file:{other}", "--name", "own")
+    assert done.returncode == 2
+    assert "already the name of another model" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["show", "gemma-3-270"], 3, "Did you mean 'gemma-3-270m'"),
+        (["estimate", "gemma-3-270m"], 3, "try: sage models pull gemma-3-270m"),
+        (["rm", "nothing"], 3, "try: sage models list"),
+        (["pull", "nothing"], 3, "No model is called"),
+        (["pull", "gemma-3-270m", "--name", "x"], 2, "--name is for file: and hf:"),
+        (["pull", "qwen2.5-coder-0.5b-instruct"], 2, "qwen2.5-coder-0.5b-instruct --yes"),
+        (["pull", "file:/nowhere.gguf"], 3, "There is no file"),
+        (["estimate", "gemma-3-270m", "--context", "0"], 2, "context"),
+    ],
+)
+def test_failures_say_what_and_how_to_mend_it(
+    arguments: list[str], code: int, said: str, run_sage: Any
+) -> None:
+    done = run_sage("models", *arguments)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_offline_pulls_nothing(run_sage: Any, home: Path) -> None:
+    for what in ("gemma-3-270m", "hf:owner/repo/file.gguf"):
+        done = run_sage("models", "pull", what, env={"SAGE_MODELS__OFFLINE": "true"})
+        assert done.returncode == 3
+        assert "SAGE_MODELS__OFFLINE=false" in done.stderr
+    assert not (home / "models").exists()
+
+
+def test_what_is_no_model_is_refused(run_sage: Any, tmp_path: Path, home: Path) -> None:
+    (tmp_path / "bad.gguf").write_bytes(b"GGUF" + b"\xff" * 100)
+    done = run_sage("models", "pull", f"file:{tmp_path}/bad.gguf")
+    assert done.returncode == 5
+    assert not (home / "catalog.toml").exists()
+
+
+def test_ctrl_c_says_that_the_pull_goes_on_later(
+    monkeypatch: pytest.MonkeyPatch, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(card: Any, home: Path, *, bus: EventBus, offline: bool) -> Path:
+        bus.emit(PullProgress(model=card.name, done=card.bytes // 2, total=card.bytes))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sage.zoo.sources.pull", stopped)
+    with pytest.raises(Interrupted, match="goes on from there") as caught:
+        models.pull("smollm2-135m-instruct")
+    assert caught.value.exit_code == 130
+    assert caught.value.mend == "sage models pull smollm2-135m-instruct"
+    assert capsys.readouterr().err == "smollm2-135m-instruct: 50 % (49 MB of 98 MB)\n"
+
+
+def test_no_name_pulls_the_defaults_and_skips_what_is_here(
+    monkeypatch: pytest.MonkeyPatch, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+
+    def note(card: Any, home: Path, **_: object) -> Path:
+        asked.append(card.name)
+        return home / card.filename
+
+    monkeypatch.setattr("sage.zoo.sources.pull", note)
+    monkeypatch.setattr("sage.zoo.sources.present", lambda card, home: card.name.startswith("smol"))
+    models.pull()
+    assert asked == ["gemma-3-270m"]
+    assert "smollm2-135m-instruct: already here" in capsys.readouterr().out
+
+
+def test_progress_off_a_terminal_is_a_line_each_tenth(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    card, bus = find_card(load_catalog(home), "gemma-3-270m"), EventBus()
+    with models._progress(card, bus):
+        for done in range(0, 1001):
+            bus.emit(PullProgress(model="m", done=done, total=1000))
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 11
+    assert lines[3] == "m: 30 % (300 B of 1 kB)"
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_an_opt_in_model_is_asked_about_on_a_terminal(
+    answer: bool, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = find_card(load_catalog(home), "qwen2.5-coder-0.5b-instruct")
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(typer, "confirm", lambda *_, **__: answer)
+    if answer:
+        models._consent(card, yes=False)
+    else:
+        with pytest.raises(Interrupted, match="was not pulled"):
+            models._consent(card, yes=False)
+    assert "misleading name" in capsys.readouterr().err
+
+
+def test_yes_is_consent_and_silence_is_not(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = find_card(load_catalog(home), "qwen2.5-coder-0.5b-instruct")
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: False, raising=False)
+    models._consent(card, yes=True)
+    with pytest.raises(UsageError):
+        models._consent(card, yes=False)
+
+
+@pytest.mark.real
+def test_the_real_models_are_listed_and_fit(run_sage: Any, real_home: Path) -> None:
+    rows = {row["name"]: row for row in json.loads(run_sage("models", "list", "--json").stdout)}
+    assert rows["gemma-3-270m"]["present"] is True
+    assert rows["qwen2.5-coder-0.5b-instruct"]["present"] is False
+    memory = json.loads(run_sage("models", "estimate", "gemma-3-270m", "--json").stdout)
+    assert 380e6 < memory["total"] < 440e6
