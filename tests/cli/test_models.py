@@ -118,7 +118,6 @@ def test_pulling_the_same_file_again_is_no_clash_but_another_is(run_sage: Any, o
         (["pull", "gemma-3-270m", "--name", "x"], 2, "--name is for file: and hf:"),
         (["pull", "qwen2.5-coder-0.5b-instruct"], 2, "qwen2.5-coder-0.5b-instruct --yes"),
         (["pull", "file:/nowhere.gguf"], 3, "There is no file"),
-        (["estimate", "gemma-3-270m", "--context", "0"], 2, "context"),
     ],
 )
 def test_failures_say_what_and_how_to_mend_it(
@@ -171,7 +170,7 @@ def test_no_name_pulls_the_defaults_and_skips_what_is_here(
         return home / card.filename
 
     monkeypatch.setattr("sage.zoo.sources.pull", note)
-    monkeypatch.setattr("sage.zoo.sources.present", lambda card, home: card.name.startswith("smol"))
+    monkeypatch.setattr("sage.zoo.sources.present", lambda card, _: card.name.startswith("smol"))
     models.pull()
     assert asked == ["gemma-3-270m"]
     assert "smollm2-135m-instruct: already here" in capsys.readouterr().out
@@ -180,7 +179,7 @@ def test_no_name_pulls_the_defaults_and_skips_what_is_here(
 def test_progress_off_a_terminal_is_a_line_each_tenth(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     card, bus = find_card(load_catalog(home), "gemma-3-270m"), EventBus()
     with models._progress(card, bus):
-        for done in range(0, 1001):
+        for done in range(1001):
             bus.emit(PullProgress(model="m", done=done, total=1000))
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 11
