@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sage.clock import Clock, SystemClock
 
@@ -164,15 +164,22 @@ class JsonlLog:
             return
         record = {"at": round(self._clock.time(), 3), "event": type(event).__name__}
         record.update(dataclasses.asdict(event))
-        line = json.dumps(record, ensure_ascii=False) + "\n"
+        line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self.path.exists() and self.path.stat().st_size + len(line) > self._max_bytes:
                 os.replace(self.path, self.path.with_suffix(".old.jsonl"))
-            with self.path.open("a", encoding="utf-8") as file:
+            with self.path.open("ab+") as file:
+                if file.tell() and not self._ends_in_newline(file):
+                    line = b"\n" + line  # a crash cut off the last line: it must not take this one with it
                 file.write(line)
         except OSError:
             return
+
+    @staticmethod
+    def _ends_in_newline(file: BinaryIO) -> bool:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
 
     def read(self) -> Iterator[dict[str, Any]]:
         """Every record, oldest first; a line cut off by a crash is passed over."""

@@ -5,13 +5,14 @@ Owns: how turns and events are shown. Must not know: how they are stored or made
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from sage.cli.render import printable
 
 if TYPE_CHECKING:
     from sage.memory.verbatim import Turn, VerbatimStore
@@ -111,13 +112,6 @@ def _full(store: VerbatimStore | None, name: str) -> dict[str, Any]:
     }
 
 
-def _printable(text: str) -> str:
-    """Text without control characters: what a model wrote must not steer the terminal."""
-    return "".join(
-        c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\N{REPLACEMENT CHARACTER}" for c in text
-    )
-
-
 def _when(seconds: float) -> str:
     import time
 
@@ -141,7 +135,7 @@ def _show_table(rows: list[dict[str, Any]]) -> None:
     table = Table(box=None, pad_edge=False)
     for name in ("id", "time", "kind", "model", "mode", "status", "seconds", "ATP", ""):
         table.add_column(name, justify="right" if name in ("seconds", "ATP") else "left", no_wrap=True)
-    prompts = [Text(" ".join(_printable(row["prompt"][: 4 * WORDS_SHOWN]).split())) for row in rows]
+    prompts = [Text(" ".join(printable(row["prompt"][: 4 * WORDS_SHOWN]).split())) for row in rows]
     for row, prompt in zip(rows, prompts, strict=True):
         cells = [row["id"], _when(row["created"]), row["kind"], row["model"], row["mode"], row["status"]]
         cells += [_number(row["seconds"]), _number(row["atp"])]
@@ -158,7 +152,7 @@ def _show_table(rows: list[dict[str, Any]]) -> None:
 def _show_turn(turn: dict[str, Any]) -> None:
     def line(name: str, value: object) -> None:
         if value not in ("", None, {}, []):
-            typer.echo(f"{name + ':':<10} {_printable(str(value))}")
+            typer.echo(f"{name + ':':<10} {printable(str(value))}")
 
     line("turn", turn["id"])
     line("session", turn["session"])
@@ -170,9 +164,9 @@ def _show_turn(turn: dict[str, Any]) -> None:
     for name in ("usage", "irp", "atp"):
         line(name, ", ".join(f"{key} {value}" for key, value in turn[name].items()))
     for message in turn["messages"]:
-        typer.echo(f"\n[{message['role']}]\n{_printable(message['content'])}")
+        typer.echo(f"\n[{message['role']}]\n{printable(message['content'])}")
     if turn["answer"]:
-        typer.echo(f"\n[answer]\n{_printable(turn['answer'])}")
+        typer.echo(f"\n[answer]\n{printable(turn['answer'])}")
     if turn["decision"]:
         _show_decision(turn["decision"])
     if turn["outcomes"]:
@@ -183,16 +177,16 @@ def _show_turn(turn: dict[str, Any]) -> None:
 
 
 def _show_decision(decision: dict[str, Any]) -> None:
-    typer.echo(f"\n[decision]\n{decision['chosen']} by {decision['mode']}: {_printable(decision['reason'])}")
+    typer.echo(f"\n[decision]\n{decision['chosen']} by {decision['mode']}: {printable(decision['reason'])}")
     for row in decision["candidates"]:
         typer.echo(
             f"  {row['name']}: permission {row['permission']:.3f} = expertise {row['expertise']:.3f}"
             f" x cheapness {row['cheapness']:.3f} x persistence {row['persistence']:.2f}"
         )
     for name, reason in decision["excluded"].items():
-        typer.echo(f"  {name}: left out, {_printable(reason)}")
+        typer.echo(f"  {name}: left out, {printable(reason)}")
     for failure in decision["failures"]:
-        typer.echo(f"  {failure['name']}: {failure['error']}, {_printable(failure['message'])}")
+        typer.echo(f"  {failure['name']}: {failure['error']}, {printable(failure['message'])}")
 
 
 def _show_events(home: Path, turn: str | None, *, as_json: bool) -> None:

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from sage import __version__
-from sage.cli import ask, chat, config, demo, doctor, logs, models, trust
-from sage.errors import SageError
+from sage.cli import ask, bench, chat, config, demo, doctor, logs, models, trust
+from sage.errors import Interrupted, SageError
 
 __all__ = ["app", "main"]
 
@@ -38,6 +38,7 @@ app.add_typer(trust.app, name="trust")
 app.command()(logs.logs)
 app.command()(doctor.doctor)
 app.add_typer(config.app, name="config")
+app.add_typer(bench.app, name="bench")
 
 
 def _version(show: bool) -> None:
@@ -55,6 +56,15 @@ def root(
     """Choose, answer, learn."""
 
 
+def _usage(error: typer.TyperException) -> int:
+    """Show the usage line and what is wrong, as typer itself would."""
+    show = getattr(error, "show", None)  # only the subclasses for the command line have it
+    if show is None:
+        raise error
+    show()
+    return int(getattr(error, "exit_code", 2))
+
+
 def main(argv: list[str] | None = None) -> None:
     """Entry point. Every expected failure becomes one line on stderr and its exit code."""
     from sage.cli.render import fail
@@ -63,9 +73,13 @@ def main(argv: list[str] | None = None) -> None:
         code: Any = app(args=argv, standalone_mode=False)
     except SageError as error:
         code = fail(error)
+    except typer.TyperException as error:  # an unknown option, a value out of range
+        code = _usage(error)
+    except typer.Abort:
+        code = Interrupted.exit_code
     except KeyboardInterrupt:
         typer.echo("Interrupted.", err=True)
-        code = 130
+        code = Interrupted.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 141

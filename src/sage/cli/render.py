@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import unicodedata
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from sage.errors import SageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["console", "emit_json", "fail", "human_bytes", "human_seconds", "notes"]
+__all__ = ["console", "emit_json", "fail", "human_bytes", "human_seconds", "notes", "printable"]
 
 
 @cache
@@ -65,3 +66,10 @@ def human_bytes(count: float) -> str:
 def human_seconds(seconds: float) -> str:
     """``0.34 s``, ``12 s``."""
     return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.0f} s"
+
+
+def printable(text: str) -> str:
+    """Text without control characters: what a model wrote must not steer the terminal."""
+    return "".join(
+        c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\N{REPLACEMENT CHARACTER}" for c in text
+    )

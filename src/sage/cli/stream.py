@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from sage.cli.render import human_bytes, human_seconds, notes
+from sage.cli.render import human_bytes, human_seconds, notes, printable
 
 if TYPE_CHECKING:
     from sage.events import Event, EventBus
@@ -25,7 +25,7 @@ __all__ = ["Printer", "loading_spinner"]
 
 
 class Printer:
-    """Shows one turn: subscribe ``on_event``, pass ``on_piece`` to the tick, end with ``show`` or ``stop``."""
+    """Shows one turn: subscribe ``on_event``, pass ``on_piece``, end with ``show`` or ``stop``."""
 
     def __init__(self) -> None:
         self._live = sys.stdout.isatty()
@@ -71,7 +71,7 @@ class Printer:
 
     def _write(self, text: str) -> None:
         if text:
-            sys.stdout.write(text)
+            sys.stdout.write(printable(text) if self._live else text)
             sys.stdout.flush()
             self._line_open = True
 

@@ -13,7 +13,7 @@ from sage.errors import SageError, WeightsMissing
 from sage.types import Candidate, Situation
 from sage.zoo.card import ModelCard
 
-__all__ = ["Pricing", "candidate", "measured_or"]
+__all__ = ["Pricing", "answer_tokens", "candidate"]
 
 LOAD_FLOOR_S = 0.3
 """Starting a worker process and its library, before a byte of weights is read."""
@@ -54,12 +54,12 @@ def candidate(
         except SageError as error:
             unavailable = error
     resident = card.name in pricing.resident
-    answer = measured_or(card, pricing, "completion_tokens", USUAL_ANSWER_TOKENS)
-    run_s = situation.prompt_tokens / measured_or(card, pricing, "prompt_tok_s", GUESS["prompt_tok_s"])
-    run_s += min(answer, situation.max_tokens) / measured_or(
+    answer = _measured_or(card, pricing, answer_tokens(situation.kind), USUAL_ANSWER_TOKENS)
+    run_s = situation.prompt_tokens / _measured_or(card, pricing, "prompt_tok_s", GUESS["prompt_tok_s"])
+    run_s += min(answer, situation.max_tokens) / _measured_or(
         card, pricing, "generate_tok_s", GUESS["generate_tok_s"]
     )
-    load_s = measured_or(card, pricing, "load_s", LOAD_FLOOR_S + card.bytes / pricing.disk_bytes_s)
+    load_s = _measured_or(card, pricing, "load_s", LOAD_FLOOR_S + card.bytes / pricing.disk_bytes_s)
     return Candidate(
         name=card.name,
         prior=card.prior,
@@ -74,7 +74,12 @@ def candidate(
     )
 
 
-def measured_or(card: ModelCard, pricing: Pricing, name: str, otherwise: float) -> float:
+def answer_tokens(kind: str) -> str:
+    """The name of the rate that holds how long a model's answers to this kind of work are."""
+    return f"answer_tokens.{kind}"
+
+
+def _measured_or(card: ModelCard, pricing: Pricing, name: str, otherwise: float) -> float:
     """What was measured here; else what the card says; else the guess."""
     measured = pricing.rates.get(card.name, {}).get(name)
     if measured is not None:

@@ -13,6 +13,7 @@ from sage.clock import Clock
 from sage.economy.ledger import price
 from sage.events import CandidateFailed, Decided, EventBus, StepTaken
 from sage.irp.plugins.language import Drafts, Opinion
+from sage.kernel.candidates import answer_tokens
 from sage.kernel.turn import Turn
 from sage.memory.books import Books
 from sage.memory.verbatim import VerbatimStore
@@ -113,7 +114,7 @@ class Drafting:
             ("rss_bytes", float(answer.resident_bytes) or None),
             ("prompt_tok_s", completion.prompt_tok_s),
             ("generate_tok_s", completion.generate_tok_s),
-            ("completion_tokens", float(completion.completion_tokens) or None),
+            (answer_tokens(situation.kind), float(completion.completion_tokens) or None),
         ]
         if completion.finish_reason != "cancelled":
             self.books.measure(name, measured)

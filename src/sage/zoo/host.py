@@ -23,7 +23,7 @@ from sage.zoo.card import ModelCard
 from sage.zoo.process import Worker, WorkerLimits, WorkerSpec
 from sage.zoo.residency import Loaded, make_room
 
-__all__ = ["Answer", "Host", "fake_round_trip", "resident_models"]
+__all__ = ["Answer", "Host", "fake_round_trip", "resident_models", "worker_limits", "worker_spec"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,7 +134,9 @@ class Host:
         for victim in make_room(self._estimate(card), self._free_bytes(), loaded, name=card.name):
             self.unload(victim, reason=f"made room for {card.name}")
         self._bus.emit(LoadStarted(turn_id=turn_id, model=card.name, bytes=card.bytes))
-        worker = Worker(self._spec(card, path), self._limits(), log=self._log())
+        worker = Worker(
+            worker_spec(self._home, card, self._settings), worker_limits(self._settings), log=self._log()
+        )
         resident = _Resident(worker=worker, bytes=worker.resident_bytes(), last_used=self._clock.monotonic())
         self._residents[card.name] = resident
         self._note(card.name, worker.pid)
@@ -144,26 +146,6 @@ class Host:
             )
         )
         return resident, worker.load_s, card.bytes
-
-    def _spec(self, card: ModelCard, path: Path) -> WorkerSpec:
-        threads = self._settings.threads or max(1, (os.cpu_count() or 2) - 1)
-        return WorkerSpec(
-            name=card.name,
-            backend=card.backend,
-            path=path,
-            context=min(self._settings.context, card.context_length),
-            threads=threads,
-            prompt_style=card.prompt_style,
-            script=card.script,
-        )
-
-    def _limits(self) -> WorkerLimits:
-        return WorkerLimits(
-            load_s=self._settings.load_timeout_s,
-            answer_s=self._settings.answer_timeout_s,
-            silence_s=self._settings.silence_timeout_s,
-            stop_s=self._settings.stop_timeout_s,
-        )
 
     def _log(self) -> Path:
         folder = self._home / "run"
@@ -187,6 +169,29 @@ class Host:
     def _note(self, name: str, pid: int) -> None:
         with contextlib.suppress(OSError):
             self._note_path(name).write_text(json.dumps({"model": name, "pid": pid}))
+
+
+def worker_spec(home: Path, card: ModelCard, settings: ModelSettings) -> WorkerSpec:
+    """How this card is loaded on this machine."""
+    return WorkerSpec(
+        name=card.name,
+        backend=card.backend,
+        path=home / "models" / card.filename,
+        context=min(settings.context, card.context_length),
+        threads=settings.threads or max(1, (os.cpu_count() or 2) - 1),
+        prompt_style=card.prompt_style,
+        script=card.script,
+    )
+
+
+def worker_limits(settings: ModelSettings) -> WorkerLimits:
+    """The patience that the settings allow."""
+    return WorkerLimits(
+        load_s=settings.load_timeout_s,
+        answer_s=settings.answer_timeout_s,
+        silence_s=settings.silence_timeout_s,
+        stop_s=settings.stop_timeout_s,
+    )
 
 
 def resident_models(home: Path) -> set[str]:

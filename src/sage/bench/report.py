@@ -1,0 +1,88 @@
+"""What every benchmark writes, and the tables that are made from it.
+
+Owns: the schema of a result file and its Markdown. Must not know: any suite.
+
+A file holds ``suite``, ``command``, ``at`` (ISO date), ``machine``, ``settings`` (what was varied or fixed:
+repeats, seeds, data) and ``rows``: flat objects with the same keys.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sage.hardware.probe import probe
+
+__all__ = ["Spread", "insert_tables", "markdown", "spread", "write_result"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class Spread:
+    """Repeated measurements: the middle one and the ends."""
+
+    median: float
+    low: float
+    high: float
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Median, lowest and highest of at least one value."""
+    return Spread(median=statistics.median(values), low=min(values), high=max(values))
+
+
+def write_result(
+    path: Path, *, suite: str, command: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Write one result file; returns what was written."""
+    machine = probe()
+    result = {
+        "suite": suite,
+        "command": command,
+        "at": time.strftime("%Y-%m-%d"),
+        "machine": {
+            "cpu": machine.cpu,
+            "cores": machine.usable_cores,
+            "memory_gb": round(machine.memory_total / 1e9, 1),
+            "arch": machine.arch,
+        },
+        "settings": dict(settings),
+        "rows": [dict(row) for row in rows],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return result
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The rows as a Markdown table, with the command and the machine below."""
+    rows = result["rows"]
+    keys = list(rows[0])
+    lines = ["| " + " | ".join(keys) + " |", "|" + "---|" * len(keys)]
+    lines += ["| " + " | ".join(_cell(row[key]) for key in keys) + " |" for row in rows]
+    machine = result["machine"]
+    lines += [
+        "",
+        f"`{result['command']}`, {result['at']}, {machine['cores']} cores of {machine['cpu']}, "
+        f"{machine['memory_gb']} GB.",
+    ]
+    return "\n".join(lines)
+
+
+def insert_tables(text: str, folder: Path) -> str:
+    """Replace what stands between ``<!-- bench NAME -->`` and ``<!-- end -->`` by the table of NAME.json."""
+
+    def table(match: re.Match[str]) -> str:
+        result = json.loads((folder / f"{match[1]}.json").read_text(encoding="utf-8"))
+        return f"<!-- bench {match[1]} -->\n{markdown(result)}\n<!-- end -->"
+
+    return re.sub(r"<!-- bench (\w+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
