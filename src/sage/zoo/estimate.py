@@ -31,8 +31,9 @@ on x86-64 with AVX-512 (SHORT: prompt of 22-46 tokens; LONG: about 1,500, so all
 
 After a short prompt most of the compute buffer is still untouched, so the estimate is the higher one;
 after a long prompt a sliding-window model also holds a checkpoint of its window, which is not counted.
-Nor are llama.cpp's prompt cache and further checkpoints, which grow with use unless they are switched
-off. Not measured: mixtures of experts, recurrent layers, Arm (where more types are copied).
+Nor is llama.cpp's prompt cache, which grows with use: by 24 to 26 MiB for every new prompt of 1,000
+tokens, to 8 GiB, on both small models; with ``cache_ram_mib`` and ``n_ctx_checkpoints`` at 0 by nothing
+after the first. Not measured: mixtures of experts, recurrent layers, Arm (where more types are copied).
 """
 
 from __future__ import annotations
