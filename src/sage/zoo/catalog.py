@@ -133,8 +133,11 @@ def _card(table: Any, file: str, number: int) -> ModelCard:
     if source == "package":
         if sum(member.bytes for member in members) != size:
             raise entry.error(f"has members that do not add up to its {size} bytes")
-    elif not source.startswith(("file:", "hf:")):
+    elif source != "fake" and not source.startswith(("file:", "hf:")):
         raise entry.error(f"has source = {source!r}, not package, file:PATH or hf:REPO/FILE")
+    backend = entry.text("backend", "llama_cpp")
+    if (source == "fake") != (backend == "fake"):
+        raise entry.error(f"has source = {source!r} and backend = {backend!r}; 'fake' is both or neither")
     # Only a file the user names may come without a hash; what others serve must be pinned or local.
     hashed = source == "package" or bool(entry.text("sha256", ""))
     default, opt_in = entry.flag("default"), entry.flag("opt_in")
@@ -147,7 +150,7 @@ def _card(table: Any, file: str, number: int) -> ModelCard:
         bytes=size,
         license=entry.text("license"),
         context_length=entry.count("context_length"),
-        backend=entry.text("backend", "llama_cpp"),
+        backend=backend,
         family=entry.text("family", ""),
         members=members,
         capabilities=frozenset(str(item) for item in entry.items("capabilities", ["text"])),

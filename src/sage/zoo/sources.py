@@ -43,7 +43,12 @@ def model_path(card: ModelCard, home: Path) -> Path:
 
 
 def present(card: ModelCard, home: Path) -> bool:
-    """Whether the file is there in its full size. Its hash was checked when it was pulled."""
+    """Whether the file is there in its full size. Its hash was checked when it was pulled.
+
+    A fake model needs no file.
+    """
+    if card.backend == "fake":
+        return True
     path = model_path(card, home)
     return path.is_file() and path.stat().st_size == card.bytes
 

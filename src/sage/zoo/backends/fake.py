@@ -6,7 +6,20 @@ Script keys, all optional: ``answer`` (text; default echoes the prompt), ``answe
 last one repeats), ``logprob`` (per token, default -0.1), ``load_s``, ``token_s`` (seconds per token),
 ``load_error`` (message), ``crash_after`` (tokens, then the process ends as a segfault would),
 ``hang_after`` (tokens, then silence), ``error`` (message of a failing request), ``resident_mb`` (memory
-to really take), ``ignore_schema`` (true: answers as scripted though a schema was asked for).
+to really take), ``ignore_schema`` (true: answers as scripted though a schema was asked for), ``noise``
+(text written to descriptor 1 with each answer, as chatty native libraries do).
+
+A card in ``SAGE_HOME/catalog.toml`` makes one; SAGE can be tried with it before any weights are pulled:
+
+    [[model]]
+    name = "parrot"
+    source = "fake"
+    backend = "fake"
+    bytes = 1_000_000          # what a load is priced at
+    license = "MIT"
+    context_length = 4096
+    prior = { "*" = 0.6 }
+    script = { answer = "Paris.", token_s = 0.05 }
 """
 
 from __future__ import annotations
@@ -42,6 +55,7 @@ class FakeEngine:
         prompt_tokens = sum(len(m.content.split()) for m in request.messages)
         if prompt_tokens >= self._context:
             raise ContextTooLong(f"{prompt_tokens} tokens do not fit into {self._context}")
+        os.write(1, str(self._script.get("noise", "")).encode())
         tokens = self._answer(request).split(" ")
         made: list[str] = []
         finish = "length" if len(tokens) > request.max_tokens else "stop"
