@@ -86,10 +86,11 @@ class Host:
 
         Raises:
             WeightsMissing, DoesNotFit, LoadFailed: before anything is asked.
+            Interrupted: ``should_stop`` turned true before the model was loaded.
             WorkerDied, DeadlineExceeded, ContextTooLong, UsageError: from the worker.
         """
         with self._lock:
-            resident, load_s, load_bytes = self._ensure(card, turn_id)
+            resident, load_s, load_bytes = self._ensure(card, turn_id, should_stop)
             resident.busy += 1
         try:
             completion = resident.worker.ask(request, on_text, should_stop=should_stop)
@@ -100,7 +101,9 @@ class Host:
                 if resident.worker.alive:
                     resident.bytes = max(resident.bytes, resident.worker.resident_bytes())
                 else:
-                    self._forget(card.name, "died")
+                    resident.worker.close()
+                    if self._residents.get(card.name) is resident:  # not one loaded since
+                        self._forget(card.name, "died")
         return Answer(
             completion=completion, load_s=load_s, load_bytes=load_bytes, resident_bytes=resident.bytes
         )
@@ -118,7 +121,9 @@ class Host:
         for name in list(self._residents):
             self.unload(name, reason="shutdown")
 
-    def _ensure(self, card: ModelCard, turn_id: str) -> tuple[_Resident, float, int]:
+    def _ensure(
+        self, card: ModelCard, turn_id: str, should_stop: Callable[[], bool]
+    ) -> tuple[_Resident, float, int]:
         self._reap()
         if card.name in self._residents:
             return self._residents[card.name], 0.0, 0
@@ -135,7 +140,10 @@ class Host:
             self.unload(victim, reason=f"made room for {card.name}")
         self._bus.emit(LoadStarted(turn_id=turn_id, model=card.name, bytes=card.bytes))
         worker = Worker(
-            worker_spec(self._home, card, self._settings), worker_limits(self._settings), log=self._log()
+            worker_spec(self._home, card, self._settings),
+            worker_limits(self._settings),
+            log=self._log(),
+            should_stop=should_stop,
         )
         resident = _Resident(worker=worker, bytes=worker.resident_bytes(), last_used=self._clock.monotonic())
         self._residents[card.name] = resident

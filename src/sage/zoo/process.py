@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import sage.errors
-from sage.errors import DeadlineExceeded, LoadFailed, SageError, WorkerDied
+from sage.errors import DeadlineExceeded, Interrupted, LoadFailed, SageError, WorkerDied
 from sage.types import Completion, GenerationRequest, new_id
 from sage.zoo.card import PromptStyle
 
@@ -59,12 +59,20 @@ class WorkerLimits:
 class Worker:
     """One loaded model in its own process. Use one request at a time; ``ask`` holds a lock."""
 
-    def __init__(self, spec: WorkerSpec, limits: WorkerLimits, *, log: Path | None = None) -> None:
+    def __init__(
+        self,
+        spec: WorkerSpec,
+        limits: WorkerLimits,
+        *,
+        log: Path | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Start the process and wait until the model is loaded.
 
         Raises:
             LoadFailed: the backend refused, or took longer than ``limits.load_s``.
             WorkerDied: the process ended while loading.
+            Interrupted: ``should_stop`` turned true before that; the process was killed.
         """
         self.spec = spec
         self._limits = limits
@@ -72,7 +80,8 @@ class Worker:
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
         with open(log or "/dev/null", "ab") as stderr:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sage.zoo.worker"],
+                # -P: or a file such as ./queue.py, wherever the user stands, would be imported
+                [sys.executable, "-P", "-m", "sage.zoo.worker"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -84,10 +93,13 @@ class Worker:
         order = {**asdict(spec), "path": str(spec.path), "op": "load"}
         try:
             self._send(order)
-            event = self._next(started + limits.load_s, lambda: False)
+            event = self._next(started + limits.load_s, should_stop)
         except DeadlineExceeded as error:
             self.kill()
             raise LoadFailed(f"{spec.name} did not load within {limits.load_s:.0f} s") from error
+        except _Stopped:
+            self.kill()
+            raise Interrupted(f"Stopped while {spec.name} was loading.") from None
         except BaseException:
             self.kill()
             raise
