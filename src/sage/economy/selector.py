@@ -22,6 +22,7 @@ from sage.errors import (
     ModelNotFound,
     NoCandidate,
     SageError,
+    WeightsMissing,
     did_you_mean,
 )
 from sage.types import Candidate, CandidateScore, Decision, DecisionMode, Situation
@@ -163,8 +164,9 @@ def _nobody(rejected: dict[str, _Rejection], pinned: str | None) -> SageError:
         rejected = {pinned: rejected[pinned]}
     if not rejected:
         return NoCandidate("There is no model to choose from.", mend="sage models pull")
-    causes = {r.error for r in rejected.values()}
-    first = next(iter(rejected.values()))
+    # A model that was never pulled is no reason, unless none was.
+    here = [r for r in rejected.values() if r.error is not WeightsMissing] or list(rejected.values())
+    causes, first = {r.error for r in here}, here[0]
     error, mend = (first.error, first.mend) if len(causes) == 1 else (NoCandidate, "sage models list")
     lines = "; ".join(f"{name}: {r.why}" for name, r in rejected.items())
     return error(f"No model can do this. {lines}.", mend=mend)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sage.clock import Clock, SystemClock
 from sage.config import Settings, load_settings, sage_home
+from sage.errors import UnsafeFile
 from sage.events import EventBus, JsonlLog
 from sage.hardware.budget import budget_bytes
 from sage.hardware.disk import cached_disk_read
@@ -24,7 +25,7 @@ from sage.zoo.card import ModelCard
 from sage.zoo.catalog import load_catalog
 from sage.zoo.estimate import estimate
 from sage.zoo.host import Host
-from sage.zoo.sources import present
+from sage.zoo.sources import model_path
 from sage.zoo.vet import vet_gguf
 
 __all__ = ["memory_need", "open_books", "open_kernel"]
@@ -71,7 +72,7 @@ def open_kernel(
                 store=store,
                 books=books,
                 surroundings=Surroundings(
-                    is_present=lambda card: present(card, home),
+                    is_present=lambda card: card.backend == "fake" or model_path(card, home).is_file(),
                     memory_bytes=need,
                     free_bytes=free,
                     disk_bytes_s=lru_cache(lambda: cached_disk_read(home, clock=clock)),
@@ -99,8 +100,13 @@ def memory_need(home: Path, card: ModelCard, context: int) -> int:
     """
     if card.backend == "fake":
         return int(card.script.get("resident_mb", 20)) * 1_000_000
-    path = home / "models" / card.filename
+    path = model_path(card, home)
     stat = path.stat()
+    if stat.st_size != card.bytes:
+        raise UnsafeFile(
+            f"its file has {stat.st_size} bytes, not the {card.bytes} on its card",
+            mend=f"sage models pull {card.name}",
+        )
     return _estimate(path, stat.st_size, stat.st_mtime_ns, min(context, card.context_length))
 
 
