@@ -29,7 +29,7 @@ QA_EXAMPLES = (
     ("Write a sentence about the sea.", "The sea was calm, and the boats came home before dark."),
 )
 """A base model continues text, so it is shown that answers are short, complete, and of several kinds.
-Each label stands once: with one example of sentiment only, every answer took its label."""
+Each label of the judgement stands once: with one label only, answers lean to it."""
 
 
 class LlamaCppEngine:
@@ -72,9 +72,10 @@ class LlamaCppEngine:
                 body["response_format"] = {"type": "json_schema", "json_schema": {"schema": request.schema}}
         else:
             body["prompt"] = qa_prompt(request.messages)
-            body["stop"] += QA_STOP
-            if request.schema is not None:
-                body["json_schema"] = request.schema
+            if request.schema is None:
+                body["stop"] += QA_STOP
+            else:
+                body["json_schema"] = request.schema  # its grammar ends the answer, and allows empty lines
         if request.seed is not None:
             body["seed"] = request.seed
         answer = _Answer(on_text)
