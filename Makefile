@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_FLAGS := --disable-pip-version-check --quiet --progress-bar on -c constraints.txt
 
-.PHONY: demo test test-slow check format clean help
+.PHONY: help demo test test-slow check format bench tables clean
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -27,6 +27,15 @@ check: $(VENV)/.dev  ## lint, format, types, layers
 format: $(VENV)/.dev  ## rewrite the code as `make check` wants it
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev  ## measure again what the README shows (docs/bench), then rewrite its tables
+	$(BIN)/sage bench zoo --json docs/bench/zoo.json
+	$(BIN)/sage bench answers --json docs/bench/answers.json
+	$(BIN)/sage bench tick --json docs/bench/tick.json
+	$(MAKE) tables
+
+tables: $(VENV)/.dev  ## rewrite the tables in README.md and docs from docs/bench
+	$(BIN)/python -m sage.bench.report docs/bench README.md
 
 clean:  ## remove the environment and the caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

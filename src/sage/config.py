@@ -25,7 +25,19 @@ from pydantic_settings import (
 
 from sage.errors import ConfigError, did_you_mean
 
-__all__ = ["Settings", "config_files", "example_toml", "load_settings", "origins", "sage_home"]
+__all__ = [
+    "AtpSettings",
+    "EventSettings",
+    "IrpSettings",
+    "ModelSettings",
+    "SelectorSettings",
+    "Settings",
+    "config_files",
+    "example_toml",
+    "load_settings",
+    "origins",
+    "sage_home",
+]
 
 ENV_PREFIX = "SAGE_"
 OUTSIDE_SETTINGS = frozenset({"SAGE_HOME"})

@@ -44,6 +44,8 @@ class Event:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TurnStarted(Event):
+    """A request was taken in."""
+
     kind: str
     session: str
     prompt_tokens: int
@@ -51,6 +53,8 @@ class TurnStarted(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decided(Event):
+    """A model was chosen, or replaced by another: ``mode`` says which."""
+
     model: str
     mode: str
     reason: str
@@ -59,6 +63,8 @@ class Decided(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CandidateFailed(Event):
+    """A chosen model could not answer; the next one is asked."""
+
     model: str
     error: str
     message: str
@@ -66,12 +72,16 @@ class CandidateFailed(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadStarted(Event):
+    """A worker begins to load a model of ``bytes``."""
+
     model: str
     bytes: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoadFinished(Event):
+    """A model is in memory."""
+
     model: str
     seconds: float
     resident_bytes: int
@@ -79,12 +89,16 @@ class LoadFinished(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unloaded(Event):
+    """A model left memory: asked, shutdown, died, or to make room."""
+
     model: str
     reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StepTaken(Event):
+    """One draft was made."""
+
     step: int
     model: str
     seconds: float
@@ -93,6 +107,8 @@ class StepTaken(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OutcomeRecorded(Event):
+    """Trust learned something."""
+
     model: str
     kind: str
     quality: float
@@ -101,6 +117,8 @@ class OutcomeRecorded(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AtpSettled(Event):
+    """The ATP of a turn were charged and the rest returned."""
+
     granted: float
     spent: float
     balance: float
@@ -108,6 +126,8 @@ class AtpSettled(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TurnEnded(Event):
+    """A turn is over: done, failed or interrupted."""
+
     status: str
     model: str
     seconds: float
@@ -124,6 +144,8 @@ class PullProgress(Event):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelPulled(Event):
+    """A model's file arrived, whole and checked."""
+
     model: str
     bytes: int
     seconds: float
@@ -144,6 +166,7 @@ class EventBus:
         return lambda: self._subscribers.remove(subscriber)
 
     def emit(self, event: Event) -> None:
+        """Hand an event to everyone who subscribed."""
         for subscriber in tuple(self._subscribers):
             subscriber(event)
 

@@ -12,6 +12,7 @@ import dataclasses
 import json
 import re
 import statistics
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -86,3 +87,14 @@ def insert_tables(text: str, folder: Path) -> str:
 
 def _cell(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def main() -> None:
+    """``python -m sage.bench.report FOLDER DOCUMENT...`` rewrites the tables of the documents."""
+    folder, *documents = map(Path, sys.argv[1:])
+    for document in documents:
+        document.write_text(insert_tables(document.read_text(encoding="utf-8"), folder), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -24,17 +24,25 @@ def zoo(
 ) -> None:
     """Load time, speed and memory of every model on this machine."""
     from sage.bench.zoo import measure_zoo
-    from sage.cli.render import notes
     from sage.config import load_settings, sage_home
 
     settings = load_settings()
-
-    def progress(text: str) -> None:
-        notes().print(text, style="dim", markup=False)
-
-    rows = measure_zoo(sage_home(), settings, repeats=repeats, progress=progress)
+    rows = measure_zoo(sage_home(), settings, repeats=repeats, progress=_say)
     fixed = {"repeats": repeats, "context": settings.models.context, "threads": settings.models.threads}
     _report(out, "zoo", f"sage bench zoo --repeats {repeats}", fixed, rows)
+
+
+@app.command()
+def answers(
+    out: Out = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Orders of the questions, where trust learns.")] = 3,
+) -> None:
+    """Fifty questions to each model alone and to SAGE: right answers, seconds, drafts."""
+    from sage.bench.answers import measure_answers
+    from sage.config import load_settings, sage_home
+
+    rows = measure_answers(sage_home(), load_settings(), seeds=seeds, progress=_say)
+    _report(out, "answers", f"sage bench answers --seeds {seeds}", {"seeds": seeds}, rows)
 
 
 @app.command()
@@ -47,6 +55,12 @@ def tick(
 
     rows = measure_tick(ticks=ticks, models=(2, 10, 100))
     _report(out, "tick", f"sage bench tick --ticks {ticks}", {"ticks": ticks}, rows)
+
+
+def _say(text: str) -> None:
+    from sage.cli.render import notes
+
+    notes().print(text, style="dim", markup=False)
 
 
 def _report(

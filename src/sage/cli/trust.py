@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from sage.memory.verbatim import VerbatimStore
     from sage.types import Outcome
 
-__all__ = ["app", "decision_table", "rate_turn", "trust_rows"]
+__all__ = ["app", "decision_table", "rate_turn", "trust_rows", "trust_table"]
 
 app = typer.Typer(no_args_is_help=True, help="What SAGE has learned about each model, and why it chose one.")
 
