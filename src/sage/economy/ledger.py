@@ -78,11 +78,16 @@ class Ledger:
         return self._balances.get(account, 0) / MICRO
 
     def recover(self, atp: float, *, capacity: float) -> float:
-        """Let up to ``atp`` flow in from the world, never above ``capacity``; returns what came."""
+        """Let up to ``atp`` flow in from the world; returns what came.
+
+        Never above ``capacity``: what a refund brought beyond it flows back.
+        """
         room = round(capacity * MICRO) - self._balances.get(BUDGET, 0)
         amount = min(round(atp * MICRO), room)
         if amount > 0:
             self._move(WORLD, BUDGET, amount, "recover")
+        elif room < 0:
+            self._move(BUDGET, WORLD, -room, "overflow")
         return max(amount, 0) / MICRO
 
     def grant(self, turn_id: str, *, want: float, need: float = 0.0) -> float:
