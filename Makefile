@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP_FLAGS := --disable-pip-version-check --quiet --progress-bar on -c constraints.txt
+PIP_FLAGS := --disable-pip-version-check --progress-bar on -c constraints.txt
 
 .PHONY: help demo test test-slow check format bench tables clean
 

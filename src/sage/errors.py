@@ -184,6 +184,18 @@ class Interrupted(SageError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`` Did you mean X?`` with a leading space, or an empty string."""
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f" Did you mean {near[0]!r}?" if near else ""
+    """`` Did you mean X?`` with a leading space, or an empty string.
+
+    A name also matches by its beginning, so that ``smolm`` finds ``smollm2-135m-instruct``.
+    """
+
+    def nearness(name: str) -> float:
+        ends = (name, name[: len(word)], name[: len(word) + 1])
+        return max(difflib.SequenceMatcher(None, word.lower(), end.lower()).ratio() for end in ends)
+
+    best = max(known, key=nearness, default="")
+    return f" Did you mean {best!r}?" if best and word and nearness(best) >= NEAR_ENOUGH else ""
+
+
+NEAR_ENOUGH = 0.6
+"""Share of matching characters below which a suggestion confuses more than it helps."""

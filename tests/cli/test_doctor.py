@@ -185,12 +185,12 @@ def test_report_and_exit_code(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [line.split() for line in result.stdout.splitlines()] == [
         ["OK", "one", "well"],
         ["WARN", "two", "so", "so"],
-        ["try:", "do", "x"],
+        ["fix:", "do", "x"],
     ]
     report.append(Check(name="three", status="FAIL", detail="[red]ill", mend="[do] y"))
     result = invoke()
     assert result.exit_code == 4
-    assert "FAIL  three         [red]ill\n      try: [do] y\n" in result.stdout
+    assert "FAIL  three         [red]ill\n      fix: [do] y\n" in result.stdout
     result = invoke("--json")
     assert result.exit_code == 4
     assert json.loads(result.stdout) == [dataclasses.asdict(check) for check in report]

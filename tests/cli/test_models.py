@@ -112,8 +112,8 @@ def test_pulling_the_same_file_again_is_no_clash_but_another_is(run_sage: Any, o
     ("arguments", "code", "said"),
     [
         (["show", "gemma-3-270"], 3, "Did you mean 'gemma-3-270m'"),
-        (["estimate", "gemma-3-270m"], 3, "try: sage models pull gemma-3-270m"),
-        (["rm", "nothing"], 3, "try: sage models list"),
+        (["estimate", "gemma-3-270m"], 3, "fix: sage models pull gemma-3-270m"),
+        (["rm", "nothing"], 3, "fix: sage models list"),
         (["pull", "nothing"], 3, "No model is called"),
         (["pull", "gemma-3-270m", "--name", "x"], 2, "--name is for file: and hf:"),
         (["pull", "qwen2.5-coder-0.5b-instruct"], 2, "qwen2.5-coder-0.5b-instruct --yes"),

@@ -141,6 +141,6 @@ def doctor(
                 )
             )
             if check.mend:
-                console().print(Text(f"      try: {check.mend}"))
+                console().print(Text(f"      fix: {check.mend}"))
     if any(check.status == "FAIL" for check in report):
         raise typer.Exit(4)

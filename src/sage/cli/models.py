@@ -265,11 +265,11 @@ def estimate(
     """How much memory the model will take, and whether that is free now."""
     from dataclasses import asdict
 
-    import psutil
-
     from sage.cli.render import console, emit_json, human_bytes
     from sage.config import load_settings
     from sage.errors import WeightsMissing
+    from sage.hardware.budget import budget_bytes
+    from sage.hardware.probe import probe
     from sage.zoo.estimate import estimate as estimate_memory
     from sage.zoo.sources import model_path, present
     from sage.zoo.vet import read_gguf
@@ -277,15 +277,16 @@ def estimate(
     card, home = _find(name)
     if not present(card, home):
         raise WeightsMissing(f"{name} is not on this machine", mend=f"sage models pull {name}")
-    tokens = context or load_settings().models.context
+    settings = load_settings().models
+    tokens = context or settings.context
     memory = estimate_memory(read_gguf(model_path(card, home)), context=tokens)
-    free = psutil.virtual_memory().available
+    free = budget_bytes(probe(), settings.memory_limit_gb)  # what loading itself would go by
     fits = memory.total <= free
     if as_json:
         totals = {"total": memory.total, "free": free, "fits": fits}
         emit_json({"name": name, "context": tokens} | asdict(memory) | totals)
         return
-    for label, value in [*asdict(memory).items(), ("total", memory.total), ("free now", free)]:
+    for label, value in [*asdict(memory).items(), ("total", memory.total), ("free", free)]:
         console().print(f"{label:9} {human_bytes(value):>8}", markup=False)
     verdict = "fits" if fits else f"does not fit: {human_bytes(memory.total - free)} too much"
     console().print(f"{name} with {tokens} tokens of context {verdict}.", markup=False)

@@ -35,7 +35,7 @@ def notes() -> Console:
     """Where progress and warnings go (stderr), so that stdout can be piped."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
 
 
 def emit_json(value: Any) -> None:
@@ -50,7 +50,7 @@ def fail(error: SageError) -> int:
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     typer.secho(f"sage: {error.message}", err=True, fg="red" if colour else None)
     if error.mend:
-        typer.echo(f"  try: {error.mend}", err=True)
+        typer.echo(f"  fix: {error.mend}", err=True)
     return error.exit_code
 
 

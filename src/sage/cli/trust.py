@@ -26,16 +26,17 @@ def show(
     model: Annotated[str | None, typer.Argument(help="Only this model.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Expected quality of each model at each kind of work, and the evidence behind it."""
+    """Expected quality of each model here at each kind of work, and the evidence behind it."""
     from sage.cli.render import console, emit_json
     from sage.clock import SystemClock
     from sage.config import load_settings, sage_home
     from sage.kernel.session import open_books
     from sage.zoo.catalog import find_card, load_catalog
+    from sage.zoo.sources import present
 
     home, clock = sage_home(), SystemClock()
     catalog = load_catalog(home)
-    cards = [find_card(catalog, model)] if model else list(catalog.values())
+    cards = [find_card(catalog, model)] if model else [c for c in catalog.values() if present(c, home)]
     with open_books(home, load_settings(), clock) as (_store, books):
         book = books.trust()
         rows = [
@@ -47,6 +48,9 @@ def show(
         ]
     if json:
         emit_json(rows)
+        return
+    if not rows:
+        console().print("No model is on this machine yet: sage models pull")
         return
     console().print(trust_table(rows))
     console().print("[dim]evidence: outcomes, faded by age; without any, quality is the card's own.[/dim]")
