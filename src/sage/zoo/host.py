@@ -211,7 +211,7 @@ def resident_models(home: Path) -> set[str]:
         try:
             note = json.loads(path.read_text())
             command = psutil.Process(note["pid"]).cmdline()
-        except (OSError, ValueError, KeyError, psutil.Error):
+        except (OSError, ValueError, KeyError, TypeError, psutil.Error):
             continue
         if "sage.zoo.worker" in command:  # a process id is used again by others in time
             names.add(note["model"])

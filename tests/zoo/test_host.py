@@ -1,0 +1,303 @@
+"""The host: one load for many answers, room by unloading, and no process left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from sage.clock import FakeClock
+from sage.config import ModelSettings
+from sage.errors import DoesNotFit, Interrupted, LoadFailed, WeightsMissing, WorkerDied
+from sage.events import Event, EventBus, LoadFinished, LoadStarted, Unloaded
+from sage.types import GenerationRequest, Message
+from sage.zoo.card import ModelCard
+from sage.zoo.host import Host, resident_models
+
+REQUEST = GenerationRequest(messages=(Message(role="user", content="hello there"),))
+
+
+def card(name: str, **script: Any) -> ModelCard:
+    return ModelCard(
+        name=name,
+        source="fake",
+        backend="fake",
+        sha256="",
+        bytes=1000,
+        license="MIT",
+        context_length=4096,
+        script=script,
+    )
+
+
+class Zoo:
+    """A host whose memory is decided by the test, in units of one model: ``free`` says how many fit."""
+
+    def __init__(self, home: Path) -> None:
+        self.events: list[Event] = []
+        self.clock = FakeClock()
+        self.slots = 99
+        bus = EventBus()
+        bus.subscribe(self.events.append)
+        settings = ModelSettings(load_timeout_s=20.0, stop_timeout_s=1.0, silence_timeout_s=20.0)
+        self.host = Host(
+            home, settings, free_bytes=self.free_bytes, estimate=lambda _c: 1, bus=bus, clock=self.clock
+        )
+
+    def free_bytes(self) -> int:
+        # A loaded model is counted at its true size by the host; only "is there a slot" matters here.
+        return 1 if self.slots > len(self.host._residents) else 0
+
+    def ask(self, card: ModelCard, on_text: Callable[[str], None] = lambda _t: None, **more: Any) -> Any:
+        self.clock.advance(1.0)
+        return self.host.ask(card, REQUEST, on_text, **more)
+
+    def told(self) -> list[str]:
+        names = {LoadStarted: "start", LoadFinished: "loaded", Unloaded: "gone"}
+        return [f"{names[type(e)]} {e.model}" for e in self.events if isinstance(e, tuple(names))]
+
+
+@pytest.fixture
+def zoo(home: Path) -> Iterator[Zoo]:
+    zoo = Zoo(home)
+    yield zoo
+    zoo.host.close()
+    assert psutil.Process().children() == []
+
+
+def test_the_second_question_loads_nothing(zoo: Zoo) -> None:
+    first, second = zoo.ask(card("a", load_s=0.1), turn_id="t1"), zoo.ask(card("a", load_s=0.1))
+    assert (first.completion.text, second.completion.text) == ("You said: hello there",) * 2
+    assert first.load_s >= 0.1
+    assert first.load_bytes == 1000
+    assert (second.load_s, second.load_bytes) == (0.0, 0)
+    assert zoo.told() == ["start a", "loaded a"]
+    started, loaded = zoo.events
+    assert isinstance(started, LoadStarted)
+    assert (started.turn_id, started.bytes) == ("t1", 1000)
+    assert isinstance(loaded, LoadFinished)
+    assert (loaded.seconds, loaded.resident_bytes) == (first.load_s, zoo.host.resident()["a"])
+    assert loaded.resident_bytes > 1_000_000
+
+
+def test_the_least_recently_used_makes_room(zoo: Zoo) -> None:
+    zoo.slots = 2
+    for name in ("a", "b", "a", "c"):
+        zoo.ask(card(name))
+    assert set(zoo.host.resident()) == {"a", "c"}
+    assert zoo.told()[-3:] == ["gone b", "start c", "loaded c"]
+    assert zoo.events[-3] == Unloaded(model="b", reason="made room for c")
+
+
+def test_a_busy_model_is_never_unloaded(zoo: Zoo) -> None:
+    zoo.slots = 1
+    seen: list[str] = []
+
+    def meanwhile(text: str) -> None:
+        if not seen:
+            with pytest.raises(DoesNotFit, match=r"b needs 0 MB of memory; 0 MB can be made free"):
+                zoo.ask(card("b"))
+        seen.append(text)
+
+    assert zoo.ask(card("a", answer="one two"), meanwhile).completion.text == "one two"
+    assert seen == ["one", " two"]
+    assert zoo.told() == ["start a", "loaded a"]
+    zoo.ask(card("b"))  # idle now, so it makes room
+    assert set(zoo.host.resident()) == {"b"}
+
+
+def test_what_does_not_fit_is_refused_before_anything_starts(home: Path) -> None:
+    events: list[Event] = []
+    bus = EventBus()
+    bus.subscribe(events.append)
+    host = Host(
+        home, ModelSettings(), free_bytes=lambda: 300_000_000, estimate=lambda _c: 7_000_000_000, bus=bus
+    )
+    with pytest.raises(DoesNotFit, match="big needs 7000 MB of memory; 300 MB can be made free"):
+        host.ask(card("big"), REQUEST, print)
+    assert events == []
+    assert not (home / "run").exists()
+    assert psutil.Process().children() == []
+
+
+def test_weights_that_are_not_here(zoo: Zoo) -> None:
+    missing = ModelCard(name="far", source="package", sha256="", bytes=1, license="MIT", context_length=512)
+    with pytest.raises(WeightsMissing) as caught:
+        zoo.ask(missing)
+    assert caught.value.mend == "sage models pull far"
+    assert zoo.events == []
+
+
+def test_a_crash_is_forgotten_and_the_next_question_loads_anew(zoo: Zoo) -> None:
+    crashing = card("a", answers=["fine", "two words"], crash_after=2)
+    assert zoo.ask(crashing).completion.text == "fine"
+    with pytest.raises(WorkerDied):
+        zoo.ask(crashing)
+    assert zoo.host.resident() == {}
+    assert zoo.events[-1] == Unloaded(model="a", reason="died")
+    assert zoo.ask(crashing).load_s > 0.0
+
+
+def test_a_worker_killed_while_idle_is_noticed(zoo: Zoo, home: Path) -> None:
+    zoo.ask(card("a"))
+    (child,) = psutil.Process().children()
+    child.kill()
+    deadline = time.monotonic() + 5.0
+    while zoo.host.resident() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert zoo.host.resident() == {}
+    assert resident_models(home) == set()
+    assert zoo.ask(card("a")).completion.text == "You said: hello there"
+
+
+def test_a_failed_load_leaves_nothing(zoo: Zoo) -> None:
+    with pytest.raises(LoadFailed, match="strange file"):
+        zoo.ask(card("a", load_error="strange file"))
+    assert zoo.host.resident() == {}
+    assert psutil.Process().children() == []
+
+
+def test_a_load_that_is_stopped_leaves_nothing(zoo: Zoo) -> None:
+    began = time.monotonic()
+    with pytest.raises(Interrupted):
+        zoo.ask(card("a", load_s=30), should_stop=lambda: time.monotonic() > began + 0.3)
+    assert time.monotonic() - began < 2.0
+    assert zoo.host.resident() == {}
+    assert psutil.Process().children() == []
+
+
+def test_unload(zoo: Zoo, home: Path) -> None:
+    zoo.ask(card("a"))
+    zoo.ask(card("b"))
+    zoo.host.unload("a")
+    zoo.host.unload("a")
+    zoo.host.unload("never loaded")
+    assert set(zoo.host.resident()) == {"b"}
+    assert zoo.events[-1] == Unloaded(model="a", reason="asked")
+    assert resident_models(home) == {"b"}
+
+
+def test_close_ends_every_process(zoo: Zoo, home: Path) -> None:
+    for name in ("a", "b"):
+        zoo.ask(card(name))
+    assert len(psutil.Process().children()) == 2
+    zoo.host.close()
+    assert psutil.Process().children() == []
+    assert zoo.told()[-2:] == ["gone a", "gone b"]
+    assert list((home / "run").glob("*.json")) == []
+
+
+def test_threads_share_one_load(zoo: Zoo) -> None:
+    answers: list[str] = []
+    same = card("a", load_s=0.3, token_s=0.02)
+
+    def work() -> None:
+        answers.append(zoo.ask(same).completion.text)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20.0)
+    assert answers == ["You said: hello there"] * 4
+    assert zoo.told() == ["start a", "loaded a"]
+
+
+def test_different_models_answer_at_the_same_time(zoo: Zoo) -> None:
+    """Each waits, in the middle of its answer, for the other one's first word."""
+    meet = threading.Barrier(2, timeout=20.0)
+    answers: list[str] = []
+
+    def work(name: str) -> None:
+        first: list[str] = []
+
+        def on_text(text: str) -> None:
+            if not first:
+                meet.wait()
+            first.append(text)
+
+        answers.append(zoo.ask(card(name, answer="one two"), on_text).completion.text)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in ("a", "b")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30.0)
+    assert answers == ["one two", "one two"]
+
+
+def test_a_death_noticed_late_does_not_take_the_next_worker(zoo: Zoo) -> None:
+    """A request that waits for its turn at a worker that dies must not forget the one loaded since."""
+    zoo.ask(card("a"))
+    dying = zoo.host._residents["a"]
+    failures: list[WorkerDied] = []
+
+    def wait_and_fail() -> None:
+        try:
+            zoo.ask(card("a"))
+        except WorkerDied as error:
+            failures.append(error)
+
+    late = threading.Thread(target=wait_and_fail)
+    with dying.worker._lock:
+        late.start()
+        while not dying.busy:
+            time.sleep(0.01)
+        dying.worker.kill()
+        zoo.ask(card("a"))
+    late.join(10.0)
+    assert len(failures) == 1
+    assert set(zoo.host.resident()) == {"a"}
+    assert zoo.ask(card("a")).load_s == 0.0
+
+
+OTHER = """
+import sys, time
+from pathlib import Path
+from sage.config import ModelSettings
+from sage.types import GenerationRequest, Message
+from sage.zoo.card import ModelCard
+from sage.zoo.host import Host
+home = Path(sys.argv[1])
+host = Host(home, ModelSettings(), free_bytes=lambda: 1 << 40, estimate=lambda card: 1)
+card = ModelCard(name="theirs", source="fake", backend="fake", sha256="", bytes=1, license="MIT",
+                 context_length=512)
+host.ask(card, GenerationRequest(messages=(Message(role="user", content="q"),)), lambda text: None)
+print("loaded", flush=True)
+time.sleep(60)
+"""
+
+
+def test_models_of_other_processes_are_seen_while_they_live(zoo: Zoo, home: Path) -> None:
+    zoo.ask(card("mine"))
+    other = subprocess.Popen([sys.executable, "-c", OTHER, str(home)], stdout=subprocess.PIPE, text=True)
+    assert other.stdout
+    with other.stdout:
+        assert other.stdout.readline() == "loaded\n"
+        assert resident_models(home) == {"mine", "theirs"}
+        os.kill(other.pid, signal.SIGKILL)
+        other.wait()
+    deadline = time.monotonic() + 2.0
+    while resident_models(home) != {"mine"} and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert resident_models(home) == {"mine"}
+
+
+def test_notes_that_cannot_be_right_are_passed_over(home: Path) -> None:
+    run = home / "run"
+    run.mkdir()
+    (run / "1-cut.json").write_text('{"model": "cu')
+    (run / "2-foreign.json").write_text("[]")
+    (run / "3-reused.json").write_text(json.dumps({"model": "reused", "pid": os.getpid()}))
+    (run / "4-text.json").write_text(json.dumps({"model": "text", "pid": "x"}))
+    assert resident_models(home) == set()

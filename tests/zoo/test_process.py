@@ -1,0 +1,351 @@
+"""Real worker processes around the fake engine: what they do right, and every way they can go wrong."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from sage.errors import (
+    BackendMissing,
+    ContextTooLong,
+    DeadlineExceeded,
+    Interrupted,
+    LoadFailed,
+    UsageError,
+    WorkerDied,
+)
+from sage.types import Completion, GenerationRequest, Message
+from sage.zoo.process import Worker, WorkerLimits, WorkerSpec
+from sage.zoo.worker import request_from_json
+
+REQUEST = GenerationRequest(messages=(Message(role="user", content="hello there"),))
+
+LONG = " ".join(str(i) for i in range(500))
+"""With ``token_s`` = 0.01, five seconds of answer."""
+
+Start = Callable[..., Worker]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Start a worker with a script; keywords that name a limit replace it."""
+    workers: list[Worker] = []
+
+    def build(
+        script: dict[str, Any] | None = None, *, backend: str = "fake", context: int = 4096, **changes: Any
+    ) -> Worker:
+        limits = {"load_s": 10.0, "answer_s": 10.0, "silence_s": 5.0, "stop_s": 1.0}
+        spec = WorkerSpec(
+            name="m", backend=backend, path=Path("none"), context=context, threads=1, script=script or {}
+        )
+        should_stop = changes.pop("should_stop", lambda: False)
+        workers.append(
+            Worker(spec, WorkerLimits(**limits | changes), log=tmp_path / "log", should_stop=should_stop)
+        )
+        return workers[-1]
+
+    yield build
+    for worker in workers:
+        worker.close()
+
+
+def ask(worker: Worker, **changes: Any) -> tuple[Completion, list[str]]:
+    pieces: list[str] = []
+    return worker.ask(REQUEST, pieces.append, **changes), pieces
+
+
+def gone(pid: int) -> bool:
+    """No process, or one that only waits to be reaped by whoever adopted it."""
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def wait_until(what: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if what():
+            return True
+        time.sleep(0.02)
+    return what()
+
+
+def test_an_answer_comes_in_order_and_measured(start: Start) -> None:
+    worker = start({"answer": "one two three", "token_s": 0.02, "load_s": 0.1})
+    completion, pieces = ask(worker)
+    assert pieces == ["one", " two", " three"]
+    assert completion.text == "one two three"
+    assert completion.finish_reason == "stop"
+    assert (completion.prompt_tokens, completion.completion_tokens) == (2, 3)
+    assert completion.logprobs == (-0.1, -0.1, -0.1)
+    assert 0.06 <= completion.run_s < 1.0
+    assert 0.02 <= completion.first_text_s < completion.run_s
+    assert worker.load_s >= 0.1
+    assert worker.resident_bytes() > 1_000_000
+
+
+def test_one_worker_answers_many_requests(start: Start) -> None:
+    worker = start({"answers": ["first", "second"]})
+    assert [ask(worker)[0].text for _ in range(3)] == ["first", "second", "second"]
+
+
+def test_a_request_arrives_whole() -> None:
+    request = GenerationRequest(
+        messages=(Message(role="system", content="s\n"), Message(role="user", content="é 中 \U0001f600 \0")),
+        max_tokens=7,
+        temperature=0.5,
+        seed=12345,
+        stop=("a", "b"),
+        schema={"type": "object"},
+        deadline_s=3.0,
+    )
+    assert request_from_json(json.loads(json.dumps(asdict(request)))) == request
+
+
+def test_every_script_of_the_world_and_large_prompts(start: Start) -> None:
+    worker = start(context=1 << 20)
+    text = "中文 العربية ไทย 😀 \0 line\nbreak " + "x" * 1_000_000
+    completion = worker.ask(
+        GenerationRequest(messages=(Message(role="user", content=text),)), lambda _text: None
+    )
+    assert completion.text == f"You said: {text}"
+
+
+def test_a_stop_is_quick_and_keeps_the_text_and_the_worker(start: Start) -> None:
+    worker = start({"answer": LONG, "token_s": 0.01})
+    pieces: list[str] = []
+    asked_to_stop: list[float] = []
+
+    def should_stop() -> bool:
+        if len(pieces) >= 5 and not asked_to_stop:
+            asked_to_stop.append(time.monotonic())
+        return bool(asked_to_stop)
+
+    completion = worker.ask(REQUEST, pieces.append, should_stop=should_stop)
+    assert time.monotonic() - asked_to_stop[0] < 0.25
+    assert completion.finish_reason == "cancelled"
+    assert completion.text.startswith("".join(pieces))
+    assert 5 <= completion.completion_tokens < 60
+    assert worker.alive
+    assert ask(worker, should_stop=lambda: True)[0].finish_reason == "cancelled"
+
+
+def test_a_worker_that_ignores_a_stop_is_killed(start: Start) -> None:
+    worker = start({"answer": "a b c d", "hang_after": 2}, stop_s=0.3)
+    pieces: list[str] = []
+    began = time.monotonic()
+    completion = worker.ask(REQUEST, pieces.append, should_stop=lambda: len(pieces) == 2)
+    assert time.monotonic() - began < 1.0
+    assert completion.text == "a b"
+    assert completion.finish_reason == "cancelled"
+    assert not worker.alive
+
+
+def test_a_crash_names_its_signal(start: Start) -> None:
+    worker = start({"answer": "a b c", "crash_after": 2})
+    pieces: list[str] = []
+    with pytest.raises(WorkerDied, match=r"worker of m died \(killed by SIGSEGV\)"):
+        worker.ask(REQUEST, pieces.append)
+    assert pieces == ["a", " b"]
+    assert not worker.alive
+    assert worker.resident_bytes() == 0
+    with pytest.raises(WorkerDied):  # and again, without waiting
+        ask(worker)
+
+
+def test_a_kill_from_outside_hints_at_memory(start: Start) -> None:
+    worker = start({"answer": LONG, "token_s": 0.01})
+
+    def on_text(_text: str) -> None:
+        os.kill(worker.pid, signal.SIGKILL)
+
+    with pytest.raises(WorkerDied, match="SIGKILL") as caught:
+        worker.ask(REQUEST, on_text)
+    assert "out of memory" in caught.value.mend
+
+
+def test_silence_ends_the_worker(start: Start) -> None:
+    worker = start({"answer": "a b c", "hang_after": 1}, silence_s=0.4)
+    began = time.monotonic()
+    with pytest.raises(DeadlineExceeded, match="m did not finish"):
+        ask(worker)
+    assert 0.4 <= time.monotonic() - began < 2.0
+    assert gone(worker.pid)
+
+
+def test_a_long_prompt_may_be_read_in_silence(start: Start) -> None:
+    worker = start({"answer": "a", "token_s": 0.6}, silence_s=0.1)
+    prompt = "x" * 60  # 20 tokens, 2 seconds
+    assert worker.ask(GenerationRequest(messages=(Message(role="user", content=prompt),)), print).text == "a"
+
+
+def test_a_deadline_ends_an_answer_that_flows(start: Start) -> None:
+    worker = start({"answer": LONG, "token_s": 0.01})
+    request = GenerationRequest(messages=REQUEST.messages, deadline_s=0.3)
+    began = time.monotonic()
+    with pytest.raises(DeadlineExceeded):
+        worker.ask(request, lambda _text: None)
+    assert time.monotonic() - began < 1.0
+    assert gone(worker.pid)
+
+
+def test_a_refused_load_says_why(start: Start) -> None:
+    with pytest.raises(LoadFailed, match="the file is strange"):
+        start({"load_error": "the file is strange"})
+    with pytest.raises(BackendMissing, match="Did you mean 'fake'"):
+        start(backend="fakk")
+    assert not psutil.Process().children()
+
+
+def test_a_slow_load_is_given_up(start: Start) -> None:
+    began = time.monotonic()
+    with pytest.raises(LoadFailed, match="m did not load within 1 s"):
+        start({"load_s": 60}, load_s=0.6)
+    assert time.monotonic() - began < 2.0
+    assert not psutil.Process().children()
+
+
+def test_a_load_can_be_stopped(start: Start) -> None:
+    end = time.monotonic() + 0.4
+    with pytest.raises(Interrupted, match="while m was loading"):
+        start({"load_s": 60}, should_stop=lambda: time.monotonic() > end)
+    assert time.monotonic() < end + 1.0
+    assert not psutil.Process().children()
+
+
+def test_a_request_error_leaves_the_worker_alive(start: Start) -> None:
+    worker = start({"error": "no such grammar"})
+    for _ in range(2):
+        with pytest.raises(UsageError, match="no such grammar"):
+            ask(worker)
+    assert worker.alive
+    small = start(context=2)
+    with pytest.raises(ContextTooLong):
+        ask(small)
+    assert small.alive
+
+
+def test_a_listener_that_fails_stops_the_generation(start: Start) -> None:
+    worker = start({"answer": LONG, "token_s": 0.01})
+    calls: list[str] = []
+
+    def on_text(text: str) -> None:
+        calls.append(text)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        worker.ask(REQUEST, on_text)
+    assert len(calls) == 1
+    assert worker.alive
+    assert ask(worker, should_stop=lambda: True)[0].finish_reason == "cancelled"
+
+
+def test_closing_twice_is_once(start: Start) -> None:
+    worker = start()
+    worker.close()
+    worker.close()
+    assert gone(worker.pid)
+    with pytest.raises(WorkerDied):
+        ask(worker)
+
+
+def test_closing_ends_a_worker_that_is_stuck(start: Start) -> None:
+    worker = start({"hang_after": 0})
+    errors: list[BaseException] = []
+
+    def stuck() -> None:
+        try:
+            ask(worker)
+        except WorkerDied as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=stuck)
+    thread.start()
+    time.sleep(0.2)
+    worker.close()
+    thread.join(5.0)
+    assert not thread.is_alive()
+    assert len(errors) == 1
+    assert gone(worker.pid)
+
+
+def test_what_libraries_print_does_not_disturb(start: Start) -> None:
+    worker = start({"answer": "fine", "noise": '\n{"ev": "done"}\nllama_init: junk \x1b[31m\n{"id'})
+    for _ in range(2):
+        completion, pieces = ask(worker)
+        assert completion.text == "fine"
+        assert pieces == ["fine"]
+
+
+def test_what_libraries_print_is_in_the_log(start: Start, tmp_path: Path) -> None:
+    ask(start({"noise": "ggml: a warning\n"}))
+    assert "ggml: a warning" in (tmp_path / "log").read_text()
+
+
+def test_nothing_is_imported_from_where_the_user_stands(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "queue.py").write_text("raise SystemExit(3)\n")
+    (tmp_path / "sage").mkdir()
+    (tmp_path / "sage" / "__init__.py").write_text("raise SystemExit(3)\n")
+    monkeypatch.chdir(tmp_path)
+    assert ask(start({"answer": "fine"}))[0].text == "fine"
+
+
+PARENT = """
+import sys, time
+from pathlib import Path
+from sage.types import GenerationRequest, Message
+from sage.zoo.process import Worker, WorkerLimits, WorkerSpec
+script = {"answer": "a b c", "hang_after": 1} if sys.argv[1] == "answering" else {}
+spec = WorkerSpec(name="m", backend="fake", path=Path("x"), context=512, threads=1, script=script)
+worker = Worker(spec, WorkerLimits(load_s=9, answer_s=60, silence_s=60, stop_s=1))
+print(worker.pid, flush=True)
+if script:
+    worker.ask(GenerationRequest(messages=(Message(role="user", content="q"),)), lambda text: None)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("doing", ["idle", "answering"])
+def test_a_worker_does_not_outlive_its_parent(doing: str) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, doing], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout
+    with parent.stdout:
+        pid = int(parent.stdout.readline())
+        time.sleep(0.2)
+        assert not gone(pid)
+        parent.kill()
+        parent.wait()
+        assert wait_until(lambda: gone(pid), 2.0)
+
+
+def test_crashes_leak_neither_descriptors_nor_processes(start: Start) -> None:
+    def cycle() -> None:
+        worker = start({"crash_after": 0})
+        with pytest.raises(WorkerDied):
+            ask(worker)
+        worker.close()
+
+    cycle()
+    gc.collect()
+    descriptors, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    for _ in range(30):
+        cycle()
+    assert len(os.listdir("/proc/self/fd")) == descriptors
+    assert threading.active_count() == threads
+    assert psutil.Process().children() == []
