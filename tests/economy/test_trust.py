@@ -225,7 +225,7 @@ def test_the_size_is_candidates_times_kinds_however_many_outcomes() -> None:
         record = trust.observe(outcome)
         assert record is not None
         pairs[outcome.candidate, outcome.kind] = record
-    stored = [kinds for kinds in trust._records.values()]
+    stored = list(trust._records.values())
     assert sum(len(kinds) for kinds in stored) == len(pairs) == 9
     # What was stored is all there is: a book opened from it believes the same.
     again = book(pairs)
