@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jsonschema
 import xllamacpp
 
 from sage.errors import ContextTooLong, LoadFailed, SageError, UsageError
@@ -30,6 +31,10 @@ QA_EXAMPLES = (
 )
 """A base model continues text, so it is shown that answers are short, complete, and of several kinds.
 Each label of the judgement stands once: with one label only, answers lean to it."""
+
+COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+"""How llguidance is told that JSON stands on one line. Free to indent, a small model that nobody asked
+for JSON wrote spaces and line ends until its tokens were used up."""
 
 
 class LlamaCppEngine:
@@ -68,14 +73,12 @@ class LlamaCppEngine:
         if self._chat:
             body["top_logprobs"] = 1
             body["messages"] = [{"role": m.role, "content": m.content} for m in request.messages]
-            if request.schema is not None:
-                body["response_format"] = {"type": "json_schema", "json_schema": {"schema": request.schema}}
         else:
             body["prompt"] = qa_prompt(request.messages)
-            if request.schema is None:
+            if request.schema is None:  # a grammar ends its answer itself
                 body["stop"] += QA_STOP
-            else:
-                body["json_schema"] = request.schema  # its grammar ends the answer, and allows empty lines
+        if request.schema is not None:
+            body["grammar"] = _grammar(request.schema)
         if request.seed is not None:
             body["seed"] = request.seed
         answer = _Answer(on_text)
@@ -87,6 +90,16 @@ class LlamaCppEngine:
         except ValueError as error:
             raise UsageError(f"llama.cpp refused the request: {error}") from error
         return answer.completion()
+
+
+def _grammar(schema: Mapping[str, Any]) -> str:
+    try:
+        # The library would answer freely, without a word, to a schema that is none.
+        jsonschema.validators.validator_for(schema).check_schema(schema)
+        grammar: str = xllamacpp.json_schema_to_grammar({"x-guidance": COMPACT, **schema})
+    except Exception as error:
+        raise UsageError(f"llama.cpp cannot keep this schema: {error}") from error
+    return grammar
 
 
 class _Answer:
