@@ -9,6 +9,7 @@ thread is left behind (Python cannot end it); plugins watch ``cancelled`` where 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import queue
@@ -43,30 +44,34 @@ def refine(
     lowest = math.inf
     energies: list[float] = []
     atp = 0.0
+    reason = ""
     error: Exception | None = None
-    state = plugin.init_state()
-    while not (reason := _before_step(plugin, energies, limits, atp, cancelled)):
-        try:
-            step = _run_step(plugin, state, limits.atp - atp, end, cancelled, clock)
-        except Exhausted:
-            reason = "exhausted"
-            break
-        except _Hung:
-            reason = "deadline" if energies else "hung"
-            break
-        except Exception as raised:
-            reason, error = "cancelled" if cancelled.is_set() else "error", raised
-            break
-        state = step.state
-        atp += step.atp
-        energy = _energy(plugin, state)
-        if energy is None:
-            reason = "bad_energy"
-            best = state if best is None else best
-            break
-        energies.append(energy)
-        if energy < lowest:
-            best, lowest = state, energy
+    try:
+        state = plugin.init_state()
+        while not (reason := _before_step(plugin, energies, limits, atp, cancelled)):
+            if energies and clock.monotonic() >= end:
+                reason = "deadline"
+                break
+            step = _run_step(plugin, state, limits, atp, end, cancelled, clock)
+            state = step.state
+            atp += step.atp
+            try:
+                energy = float(plugin.energy(state))
+            except Exception as raised:
+                energy, error = math.nan, raised
+            if not math.isfinite(energy):  # such a state cannot be compared with others
+                reason = "bad_energy"
+                best = state if best is None else best
+                break
+            energies.append(energy)
+            if energy < lowest:
+                best, lowest = state, energy
+    except Exhausted:
+        reason = "exhausted"
+    except _Hung:
+        reason = "deadline" if energies else "hung"
+    except Exception as raised:
+        reason, error = "cancelled" if cancelled.is_set() else "error", raised
     return Refined(
         state=best,
         energies=tuple(energies),
@@ -106,19 +111,7 @@ def _before_step(
         return reason
     if energies and atp >= limits.atp:
         return "budget"
-    try:
-        return plugin.halt(tuple(energies))
-    except Exception:
-        return "error"
-
-
-def _energy(plugin: Plugin[S], state: S) -> float | None:
-    """The energy, or None where it is not a number: such a state cannot be compared with others."""
-    try:
-        energy = float(plugin.energy(state))
-    except Exception:
-        return None
-    return energy if math.isfinite(energy) else None
+    return plugin.halt(tuple(energies))
 
 
 class _Hung(Exception):  # noqa: N818  a signal between two functions of this module
@@ -126,28 +119,35 @@ class _Hung(Exception):  # noqa: N818  a signal between two functions of this mo
 
 
 def _run_step(
-    plugin: Plugin[S], state: S, atp_left: float, end: float, cancelled: threading.Event, clock: Clock
+    plugin: Plugin[S],
+    state: S,
+    limits: Limits,
+    atp: float,
+    end: float,
+    cancelled: threading.Event,
+    clock: Clock,
 ) -> Step[S]:
     done: queue.Queue[Step[S] | Exception] = queue.Queue()
 
     def work() -> None:
         try:
-            done.put(plugin.step(state, atp_left))
+            done.put(plugin.step(state, limits.atp - atp))
         except Exception as error:
             done.put(error)
 
-    threading.Thread(target=work, daemon=True, name="irp-step").start()
     try:
+        threading.Thread(target=work, daemon=True, name="irp-step").start()
         while True:
             try:
                 result = done.get(timeout=POLL_S)
                 break
             except queue.Empty:
                 if clock.monotonic() >= end:
-                    cancelled.set()
                     raise _Hung from None
     except BaseException:
         cancelled.set()
+        with contextlib.suppress(queue.Empty):
+            done.get(timeout=limits.grace)  # so that nothing runs on, and what it took can be counted
         raise
     if isinstance(result, Exception):
         raise result

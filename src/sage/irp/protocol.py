@@ -19,13 +19,17 @@ class Exhausted(Exception):  # noqa: N818  an answer to "what next?", not a fail
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """When to stop: drafts, ATP, seconds; what energy is good enough, and what fall counts as one."""
+    """When to stop: drafts, ATP, seconds; what energy is good enough, and what fall counts as one.
+
+    ``grace`` is how many seconds a step that was cancelled gets to end.
+    """
 
     max_steps: int
     atp: float
     seconds: float
     accept: float
     epsilon: float
+    grace: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
