@@ -49,13 +49,14 @@ class Drafting:
         fresh = [name for name in standing if name not in asked]
         if not asked:
             return fresh[0] if fresh else None
-        again = [asked[0]] if asked.count(asked[0]) == 1 else []
+        again = [asked[0]] if asked.count(asked[0]) == 1 and asked[0] in standing else []
         prices = {score.name: score.est_atp for score in self.turn.decided.candidates}
         return next((name for name in fresh + again if prices[name] <= atp_left), None)
 
     def ask(self, model: str, step: int, temperature: float) -> Opinion:
         """Ask this model; when it fails, those that rank after it."""
-        names = [model, *(name for name in self._standing() if name != model)]
+        standing = self._standing()
+        names = standing[standing.index(model) :]
         before = self.turn.spent
         name, completion = first_that_answers(
             names, lambda name: self._attempt(name, step, temperature), self._failed
@@ -142,6 +143,8 @@ class Drafting:
             reason = f"{decision.reason} It failed ({failure.message}), so {rest[0]} answers."
             turn.decision = replace(turn.decision, chosen=rest[0], mode="fallback", reason=reason)
             announce(turn, turn.decision, self.store, self.bus)
+        else:
+            self.store.record_decision(turn.id, turn.decision)
 
 
 def announce(turn: Turn, decision: Decision, store: VerbatimStore, bus: EventBus) -> None:

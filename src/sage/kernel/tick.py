@@ -15,7 +15,7 @@ from sage.clock import Clock
 from sage.config import Settings
 from sage.economy.selector import Limits as Spending
 from sage.economy.selector import Selector
-from sage.errors import ModelNotFound, SageError, did_you_mean
+from sage.errors import DeadlineExceeded, Interrupted, ModelNotFound, SageError, did_you_mean
 from sage.events import AtpSettled, EventBus, OutcomeRecorded, TurnEnded, TurnStarted
 from sage.irp.engine import refine
 from sage.irp.plugins.language import Draft, Drafts, LanguagePlugin
@@ -33,6 +33,9 @@ from sage.zoo.card import ModelCard
 from sage.zoo.host import Host
 
 __all__ = ["Kernel", "Surroundings"]
+
+GRACE_S = 1.0
+"""What a cancelled step gets to end, beyond the time after which its worker is killed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -205,10 +208,11 @@ class Kernel:
             seconds=situation.deadline_s or self.settings.models.answer_timeout_s,
             accept=irp.accept_energy,
             epsilon=irp.epsilon,
+            grace=self.settings.models.stop_timeout_s + GRACE_S,
         )
         refined = refine(plugin, limits, cancelled=cancelled, clock=self.clock)
         if not refined.state:
-            raise refined.error or SageError(f"No draft was made ({refined.halt_reason}).")
+            raise refined.error or _no_draft(refined.halt_reason, limits.seconds)
         return plugin.best(refined.state), refined
 
     def _settle(
@@ -246,7 +250,8 @@ class Kernel:
     def _abort(self, turn: Turn, error: BaseException) -> None:
         """Keep what there is of an answer, and balance the books."""
         model = turn.partial[-1].model if turn.partial else ""
-        status: TurnStatus = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+        stopped = isinstance(error, KeyboardInterrupt | Interrupted)
+        status: TurnStatus = "interrupted" if stopped else "failed"
         self._close(turn, status, turn.partial_text(), model, error=f"{type(error).__name__}: {error}")
 
     def _close(
@@ -275,3 +280,12 @@ class Kernel:
         seconds = self.clock.monotonic() - turn.started
         self.bus.emit(TurnEnded(turn_id=turn.id, status=status, model=model, seconds=seconds))
         return atp
+
+
+def _no_draft(halt_reason: str, seconds: float) -> SageError:
+    """The error for a refinement that ended without an error and without a draft."""
+    if halt_reason == "hung":
+        return DeadlineExceeded(f"No answer came within {seconds:.1f} s.", mend="Allow more time")
+    if halt_reason == "cancelled":
+        return Interrupted("It was stopped before anything was answered.")
+    return SageError(f"No draft was made ({halt_reason}).")
