@@ -1,0 +1,699 @@
+"""One tick from request to books, with everything real but the models."""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import apsw
+import psutil
+import pytest
+
+from sage.config import AtpSettings, IrpSettings, ModelSettings, Settings
+from sage.errors import (
+    BudgetSpent,
+    DeadlineExceeded,
+    Interrupted,
+    LoadFailed,
+    ModelNotFound,
+    NoCandidate,
+    StoreError,
+    UsageError,
+    WorkerDied,
+)
+from sage.events import Event, EventBus
+from sage.kernel.sense import Request
+from sage.kernel.session import open_kernel
+from sage.kernel.tick import Kernel
+from sage.types import Message, Outcome, Piece
+from sage.zoo.card import ModelCard
+
+MakeCard = Callable[..., ModelCard]
+MakeKernel = Callable[..., Kernel]
+
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+
+
+def ask(prompt: str = "Who wrote Hamlet?", **changes: object) -> Request:
+    return Request(**{"messages": (Message(role="user", content=prompt),), "session": "s", **changes})  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def sound_and_tidy(home: Path) -> Iterator[None]:
+    """After every test, whatever it did: the ledger's sum is 0 and no worker is left."""
+    yield
+    path = home / "sage.db"
+    with contextlib.suppress(apsw.NotADBError):
+        if path.exists():
+            assert_sound_ledger(path)
+    workers = [child.pid for child in psutil.Process().children(recursive=True)]
+    assert workers == []
+
+
+def accounts(path: Path) -> dict[str, int]:
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        return dict(connection.execute("SELECT name, balance FROM accounts"))
+    finally:
+        connection.close()
+
+
+def assert_sound_ledger(path: Path) -> None:
+    balances = accounts(path)
+    assert sum(balances.values()) == 0
+    assert [name for name, balance in balances.items() if balance < 0 and name != "world"] == []
+    assert [name for name in balances if name.startswith("held:")] == []
+
+
+# --- the happy path ---
+
+
+def test_an_answer_and_everything_said_about_it(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+    kernel = make_kernel(
+        make_card("good", prior=0.9, script={"answer": "William Shakespeare"}),
+        make_card("poor", prior=0.2),
+        make_card("tiny", context_length=4),
+    )
+    pieces: list[Piece] = []
+    reply = kernel.tick(ask(), on_piece=pieces.append)
+    assert (reply.answer, reply.model, reply.finish_reason) == ("William Shakespeare", "good", "stop")
+    assert "".join(piece.text for piece in pieces) == reply.answer
+    assert {(piece.draft, piece.model) for piece in pieces} == {(reply.draft, "good")} == {(0, "good")}
+    assert reply.irp == {"steps": 1, "energy": [pytest.approx(0.0952, abs=1e-4)], "halt_reason": "accepted"}
+    assert reply.usage["prompt_tokens"] == 3
+    assert reply.usage["completion_tokens"] == 2
+    assert reply.usage["load_s"] > 0
+    assert reply.outcomes == ()
+    decision = reply.decision
+    assert (decision.chosen, decision.mode, decision.kind) == ("good", "permission", "fact")
+    assert [score.name for score in decision.candidates] == ["good", "poor"]
+    assert "context" in decision.excluded["tiny"]
+    assert decision.reason.startswith("good before poor")
+
+    turn = kernel.store.turn(reply.turn_id)
+    assert (turn.status, turn.answer, turn.model, turn.error) == ("done", reply.answer, "good", "")
+    assert (turn.prompt, turn.kind, turn.session) == ("Who wrote Hamlet?", "fact", "s")
+    assert dict(turn.usage) == dict(reply.usage)
+    assert dict(turn.irp) == dict(reply.irp)
+    assert dict(turn.atp) == dict(reply.atp)
+    stored = kernel.store.decision(reply.turn_id)
+    assert stored["chosen"] == "good"
+    assert {row["name"] for row in stored["candidates"]} == {"good", "poor"}
+
+
+def test_a_loaded_model_is_not_loaded_again_and_its_rates_are_kept(
+    make_card: MakeCard, make_kernel: MakeKernel
+) -> None:
+    kernel = make_kernel(make_card("a", script={"token_s": 0.005, "answer": "one two three four five six"}))
+    first, second = kernel.tick(ask()), kernel.tick(ask())
+    assert first.usage["load_s"] > 0
+    assert second.usage["load_s"] == 0
+    assert (first.decision.candidates[0].resident, second.decision.candidates[0].resident) == (False, True)
+    assert second.decision.candidates[0].persistence == kernel.settings.selector.hot_bonus
+    rates = kernel.books.rates()["a"]
+    assert rates["load_s"] == pytest.approx(first.usage["load_s"], abs=1e-3)
+    assert rates["answer_tokens.fact"] == 6
+    assert rates["rss_bytes"] > 1_000_000
+    assert 50 < rates["generate_tok_s"] < 250
+
+
+def test_events_tell_the_turn_in_order(make_card: MakeCard, make_kernel: MakeKernel, home: Path) -> None:
+    heard: list[Event] = []
+    bus = EventBus()
+    bus.subscribe(heard.append)
+    cards = (make_card("a", prior=0.9, script={"crash_after": 1}), make_card("b", prior=0.5))
+    kernel = make_kernel(*cards, bus=bus)
+    reply = kernel.tick(ask(verify=lambda _text: 1.0))
+    names = [type(event).__name__ for event in heard]
+    assert names == [
+        "TurnStarted",
+        "Decided",
+        "LoadStarted",
+        "LoadFinished",
+        "Unloaded",
+        "CandidateFailed",
+        "Decided",
+        "LoadStarted",
+        "LoadFinished",
+        "StepTaken",
+        "OutcomeRecorded",
+        "AtpSettled",
+        "TurnEnded",
+    ]
+    assert {event.turn_id for event in heard if type(event).__name__ != "Unloaded"} == {reply.turn_id}
+    written = [json.loads(line) for line in (home / "events.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in written] == names
+    assert "Hamlet" not in (home / "events.jsonl").read_text()
+
+
+# --- trust ---
+
+
+def test_trust_is_learned_from_the_verifier(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+    kernel = make_kernel(
+        make_card("sure", prior=0.6, script={"answer": "Marlowe", "logprob": -0.001}),
+        make_card("right", prior=0.5, script={"answer": "Shakespeare"}),
+    )
+
+    def verify(text: str) -> float:
+        return float("Shakespeare" in text)
+
+    first = kernel.tick(ask(verify=verify))
+    assert first.model == "sure"
+    (outcome,) = first.outcomes
+    assert (outcome.candidate, outcome.quality, outcome.source) == ("sure", 0.0, "verifier")
+    assert kernel.store.outcomes(first.turn_id) == [outcome]
+    for _ in range(3):
+        kernel.tick(ask(verify=verify))
+    last = kernel.tick(ask(verify=verify))
+    assert last.model == "right"
+    scores = {score.name: score for score in last.decision.candidates}
+    assert scores["sure"].evidence >= 1
+    assert scores["sure"].expertise < 0.5
+
+
+def test_the_verifier_s_word_is_not_used_to_choose_among_drafts(
+    make_card: MakeCard, make_kernel: MakeKernel
+) -> None:
+    kernel = make_kernel(
+        make_card("wrong", prior=0.9, script={"answer": "Marlowe", "logprob": -0.1}),
+        make_card("right", prior=0.1, script={"answer": "Shakespeare"}),
+    )
+    assert kernel.tick(ask(verify=lambda text: float("Shake" in text))).answer == "Marlowe"
+
+
+def test_the_same_outcome_counts_once(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+    kernel = make_kernel(make_card("a"))
+    reply = kernel.tick(ask(verify=lambda _text: 0.0))
+    record = kernel.books.trust().record("a", "fact")
+    assert record is not None
+    assert record.weight == 1.0
+    assert kernel.learn(reply.outcomes[0]) is False
+    assert kernel.books.trust().record("a", "fact") == record
+    thumbs = Outcome(
+        event_id="user-1",
+        turn_id=reply.turn_id,
+        candidate="a",
+        kind="fact",
+        quality=1.0,
+        source="user",
+        at=reply.outcomes[0].at,
+    )
+    assert [kernel.learn(thumbs) for _ in range(3)] == [True, False, False]
+    record = kernel.books.trust().record("a", "fact")
+    assert record is not None
+    assert (record.weight, record.quality) == (2.0, 0.5)
+
+
+def test_a_verifier_that_raises_fails_the_turn_and_balances_the_books(
+    make_card: MakeCard, make_kernel: MakeKernel
+) -> None:
+    kernel = make_kernel(make_card("a", script={"answer": "kept"}))
+
+    def verify(_text: str) -> float:
+        raise ZeroDivisionError("in the verifier")
+
+    with pytest.raises(ZeroDivisionError):
+        kernel.tick(ask(verify=verify))
+    turn = kernel.store.turns()[0]
+    assert (turn.status, turn.answer) == ("failed", "kept")
+    assert turn.error == "ZeroDivisionError: in the verifier"
+
+
+# --- failures ---
+
+FAILS = {
+    "crashes": ({"answer": "one two three four", "crash_after": 2}, WorkerDied),
+    "hangs": ({"answer": "one two three four", "hang_after": 2}, DeadlineExceeded),
+    "does not load": ({"load_error": "bad tensors"}, LoadFailed),
+}
+
+
+@pytest.mark.parametrize("how", FAILS)
+def test_the_next_one_answers_when_the_best_fails(
+    how: str, make_card: MakeCard, make_kernel: MakeKernel
+) -> None:
+    script, error = FAILS[how]
+    kernel = make_kernel(
+        make_card("best", prior=0.9, script=script),
+        make_card("next", prior=0.5, script={"answer": "fine"}),
+        make_card("last", prior=0.1, script={"answer": "also fine"}),
+        silence_timeout_s=0.3,
+    )
+    pieces: list[Piece] = []
+    reply = kernel.tick(ask("Hamlet?"), on_piece=pieces.append)
+    assert (reply.answer, reply.model) == ("fine", "next")
+    assert (reply.decision.mode, reply.decision.chosen) == ("fallback", "next")
+    assert "It failed" in reply.decision.reason
+    (failure,) = reply.decision.failures
+    assert (failure.name, failure.error) == ("best", error.__name__)
+    assert reply.draft == 1
+    assert "".join(piece.text for piece in pieces if piece.draft == reply.draft) == "fine"
+    assert kernel.store.decision(reply.turn_id)["mode"] == "fallback"
+    assert kernel.store.turn(reply.turn_id).answer == "fine"
+    assert set(kernel.host.resident()) == {"next"}
+    if how == "hangs":
+        assert reply.atp["spent"] > 0.3  # the time it hung is charged too
+
+
+@pytest.mark.parametrize("how", FAILS)
+def test_a_typed_error_when_all_fail(how: str, make_card: MakeCard, make_kernel: MakeKernel) -> None:
+    script, error = FAILS[how]
+    cards = [make_card(name, script=script) for name in "ab"]
+    kernel = make_kernel(*cards, silence_timeout_s=0.3)
+    with pytest.raises(error):
+        kernel.tick(ask("Hamlet?"))
+    turn = kernel.store.turns()[0]
+    assert turn.status == "failed"
+    assert turn.error.startswith(error.__name__)
+    assert turn.answer == ("" if how == "does not load" else "one two")
+    assert 0 < turn.atp["spent"] < turn.atp["granted"]
+    assert [f["name"] for f in kernel.store.decision(turn.id)["failures"]] == ["a", "b"]
+
+
+def test_different_failures_are_all_named(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+    kernel = make_kernel(
+        make_card("a", script={"crash_after": 0}), make_card("b", script={"load_error": "bad tensors"})
+    )
+    with pytest.raises(NoCandidate, match=r"a: .*SIGSEGV.*b: bad tensors"):
+        kernel.tick(ask())
+
+
+def test_a_request_that_is_wrong_is_not_passed_on(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+    kernel = make_kernel(make_card("a", prior=0.9, script={"error": "bad grammar"}), make_card("b"))
+    with pytest.raises(UsageError, match="bad grammar"):
+        kernel.tick(ask())
+    assert set(kernel.host.resident()) == {"a"}
+    assert kernel.store.turns()[0].status == "failed"
+
+
+def test_an_unknown_model_is_not_found_and_nothing_is_charged(
+    make_card: MakeCard, make_kernel: MakeKernel
+) -> None:
+    kernel = make_kernel(make_card("smollm"))
+    before = kernel.books.balance()
+    with pytest.raises(ModelNotFound, match="Did you mean 'smollm'"):
+        kernel.tick(ask(model="smolm"))
+    assert kernel.books.balance() == before
+    assert kernel.store.turns()[0].status == "failed"
+
+
+def test_a_deadline_is_kept_and_typed(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+    cards = [make_card(name, script={"answer": "word " * 500, "token_s": 0.05}) for name in "ab"]
+    kernel = make_kernel(*cards)
+    kernel.tick(ask(max_tokens=2))  # loads one, and measures
+    kernel.books.measure("a", [("generate_tok_s", 1e6), ("answer_tokens.fact", 1.0)])
+    started = time.monotonic()
+    with pytest.raises(DeadlineExceeded):
+        kernel.tick(ask(deadline_s=0.6, model=next(iter(kernel.host.resident()))))
+    assert time.monotonic() - started < 1.6
+    turn = kernel.store.turns()[0]
+    assert turn.status == "failed"
+    assert turn.answer.startswith("word word")
+    assert 0.4 < turn.atp["spent"] < 1.6
+
+
+# --- refinement ---
+
+
+def test_a_doubtful_draft_is_escalated(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+    kernel = make_kernel(
+        make_card("doubtful", prior=0.9, script={"answer": "Perhaps Marlowe", "logprob": -2.0}),
+        make_card("sure", prior=0.5, script={"answer": "Shakespeare"}),
+    )
+    reply = kernel.tick(ask())
+    assert (reply.answer, reply.model, reply.draft) == ("Shakespeare", "sure", 1)
+    assert (reply.decision.mode, reply.decision.chosen) == ("escalated", "sure")
+    assert "After 2 drafts, the answer of sure was the least doubtful." in reply.decision.reason
+    assert reply.irp["halt_reason"] == "accepted"
+    assert reply.irp["energy"] == [pytest.approx(0.8647, abs=1e-4), pytest.approx(0.0952, abs=1e-4)]
+    assert reply.usage["completion_tokens"] == 3  # both drafts are counted
+    assert {o.candidate: o.source for o in reply.outcomes} == {"doubtful": "agreement", "sure": "agreement"}
+
+
+def test_the_first_draft_stands_when_the_others_are_no_better(
+    make_card: MakeCard, make_kernel: MakeKernel
+) -> None:
+    kernel = make_kernel(
+        make_card("a", prior=0.9, script={"answer": "Marlowe", "logprob": -1.0}),
+        make_card("b", prior=0.5, script={"answer": "Bacon", "logprob": -3.0}),
+    )
+    reply = kernel.tick(ask())
+    assert (reply.answer, reply.model, reply.draft) == ("Marlowe", "a", 0)
+    assert reply.decision.mode == "permission"
+    assert kernel.store.turn(reply.turn_id).answer == "Marlowe"
+
+
+def test_a_pinned_model_never_escalates_to_another(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+    kernel = make_kernel(
+        make_card("doubtful", script={"answers": ["Marlowe", "Bacon"], "logprob": -2.0}),
+        make_card("sure", prior=0.9),
+    )
+    reply = kernel.tick(ask(model="doubtful"))
+    assert (reply.model, reply.decision.mode) == ("doubtful", "pinned")
+    assert reply.irp["steps"] == 2  # it was asked again, and then nobody was left
+    assert reply.irp["halt_reason"] == "exhausted"
+    assert set(kernel.host.resident()) == {"doubtful"}
+
+
+def test_a_pinned_model_that_fails_is_not_replaced(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+    kernel = make_kernel(make_card("a", script={"crash_after": 0}), make_card("b", prior=0.9))
+    with pytest.raises(WorkerDied):
+        kernel.tick(ask(model="a"))
+    assert kernel.host.resident() == {}
+
+
+def test_an_escalation_that_fails_asks_the_next_and_not_the_first_again(
+    make_card: MakeCard, make_kernel: MakeKernel
+) -> None:
+    kernel = make_kernel(
+        make_card("a", prior=0.9, script={"answer": "Marlowe", "logprob": -2.0}),
+        make_card("b", prior=0.7, script={"crash_after": 0}),
+        make_card("c", prior=0.5, script={"answer": "Shakespeare"}),
+    )
+    reply = kernel.tick(ask())
+    assert (reply.answer, reply.model) == ("Shakespeare", "c")
+    assert [failure.name for failure in reply.decision.failures] == ["b"]
+    assert reply.usage["completion_tokens"] == 2
+
+
+def test_a_failed_escalation_leaves_the_first_draft(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+    kernel = make_kernel(
+        make_card("a", prior=0.9, script={"answer": "Marlowe", "logprob": -2.0}),
+        make_card("b", prior=0.5, script={"crash_after": 0}),
+    )
+    reply = kernel.tick(ask())
+    assert (reply.answer, reply.model, reply.draft) == ("Marlowe", "a", 0)
+    assert reply.irp["halt_reason"] == "error"
+
+
+def test_a_schema_not_kept_is_retried_and_taught(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+    kernel = make_kernel(
+        make_card("chatty", prior=0.9, script={"answer": "It is three.", "ignore_schema": True}),
+        make_card("strict", prior=0.5),
+    )
+    reply = kernel.tick(ask("How many?", schema=SCHEMA))
+    assert (json.loads(reply.answer), reply.model) == ({"n": 0}, "strict")
+    assert reply.irp["energy"][0] == 1.0
+    (outcome,) = reply.outcomes
+    assert (outcome.candidate, outcome.quality, outcome.source) == ("chatty", 0.0, "verifier")
+    assert outcome.kind == "json"
+    assert kernel.books.trust().record("strict", "json") is None
+
+
+# --- ATP ---
+
+
+def test_atp_are_granted_spent_and_refunded(make_card: MakeCard, make_kernel: MakeKernel, home: Path) -> None:
+    atp = AtpSettings(capacity=50.0, recovery_per_s=0.0, grant=20.0)
+    kernel = make_kernel(make_card("a", script={"token_s": 0.02}), settings=Settings(atp=atp))
+    assert kernel.books.balance() == 50.0
+    reply = kernel.tick(ask())
+    worked = reply.usage["load_s"] + reply.usage["run_s"]
+    assert reply.atp["granted"] == 20.0
+    assert reply.atp["spent"] == pytest.approx(worked, abs=1e-3)
+    assert reply.atp["balance"] == pytest.approx(50.0 - worked, abs=1e-3)
+    second = kernel.tick(ask())
+    assert second.atp["balance"] == pytest.approx(reply.atp["balance"] - second.atp["spent"], abs=1e-5)
+    assert accounts(home / "sage.db")["spent"] == round((50.0 - second.atp["balance"]) * 1e6)
+
+
+def test_an_empty_budget_refuses_and_says_so(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+    atp = AtpSettings(capacity=0.01, recovery_per_s=0.0, grant=20.0)
+    kernel = make_kernel(make_card("a"), settings=Settings(atp=atp))
+    with pytest.raises(BudgetSpent, match="ATP") as caught:
+        kernel.tick(ask())
+    assert (caught.value.exit_code, caught.value.http_status) == (4, 429)
+    assert kernel.host.resident() == {}
+    turn = kernel.store.turns()[0]
+    assert (turn.status, turn.atp["spent"]) == ("failed", 0.0)
+
+
+def test_refinement_ends_where_the_grant_does(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+    atp = AtpSettings(capacity=50.0, recovery_per_s=0.0, grant=3.0)
+    doubtful = {"answer": "Perhaps", "logprob": -2.0}
+    kernel = make_kernel(
+        make_card("a", prior=0.9, script=doubtful),
+        make_card("b", prior=0.5, script=doubtful),
+        settings=Settings(atp=atp, irp=IrpSettings(max_steps=10)),
+    )
+    kernel.books.measure("b", [("load_s", 2.9)])  # could be chosen, but not after a has spent
+    kernel.books.measure("a", [("load_s", 0.1)])
+    reply = kernel.tick(ask())
+    assert [o.candidate for o in reply.outcomes] == []
+    assert reply.model == "a"
+    assert set(kernel.host.resident()) == {"a"}
+
+
+# --- memory ---
+
+
+def test_the_session_is_recalled_and_no_other(
+    make_card: MakeCard, make_kernel: MakeKernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = make_kernel(make_card("a"))
+    seen: list[tuple[tuple[str, str], ...]] = []
+    real = kernel.host.ask
+
+    def spy(card: ModelCard, request: object, *args: object, **more: object) -> object:
+        seen.append(tuple((m.role, m.content) for m in request.messages))  # type: ignore[attr-defined]
+        return real(card, request, *args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(kernel.host, "ask", spy)
+    kernel.tick(ask("My name is Ada."))
+    kernel.tick(ask("unrelated", session="other"))
+    system = Message(role="system", content="Be brief.")
+    reply = kernel.tick(ask("What is my name?", messages=(system, Message(role="user", content="Name?"))))
+    assert seen[-1] == (
+        ("system", "Be brief."),
+        ("user", "My name is Ada."),
+        ("assistant", "You said: My name is Ada."),
+        ("user", "Name?"),
+    )
+    assert seen[1] == (("user", "unrelated"),)
+    assert reply.answer == "You said: Name?"
+
+    kernel.tick(ask("long " * 1500, max_tokens=150))  # leaves room for the newest turn only
+    assert [content for _, content in seen[-1][:-1]] == ["Name?", "You said: Name?"]
+    kernel.tick(ask("And now?", max_tokens=1900))  # 2048 less 1900 leaves no room for the long one
+    assert seen[-1] == (("user", "And now?"),)
+
+
+def test_a_failed_turn_is_not_recalled(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+    kernel = make_kernel(make_card("a", script={"crash_after": 1}))
+    with pytest.raises(WorkerDied):
+        kernel.tick(ask("remember me"))
+    assert kernel.store.history("s", turns=9) == ()
+
+
+# --- being stopped ---
+
+SLOW = {"answer": "word " * 400, "token_s": 0.02}
+
+
+def after_pieces(count: int, then: Callable[[], None]) -> Callable[[Piece], None]:
+    seen = 0
+
+    def on_piece(_piece: Piece) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == count:
+            then()
+
+    return on_piece
+
+
+def test_a_cancel_keeps_what_there_is(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+    kernel = make_kernel(make_card("a", script=SLOW), make_card("b"))
+    cancelled = threading.Event()
+    started = time.monotonic()
+    reply = kernel.tick(
+        ask(verify=lambda _text: 1.0), on_piece=after_pieces(5, cancelled.set), cancelled=cancelled
+    )
+    assert time.monotonic() - started < 3.0
+    assert reply.answer.startswith("word word word word word")
+    assert len(reply.answer) < 300
+    assert (reply.finish_reason, reply.irp["halt_reason"]) == ("cancelled", "cancelled")
+    assert reply.outcomes == ()  # half an answer teaches nothing
+    turn = kernel.store.turn(reply.turn_id)
+    assert (turn.status, turn.answer) == ("interrupted", reply.answer)
+    assert set(kernel.host.resident()) == {"a"}
+    assert kernel.tick(ask(model="a", max_tokens=3)).answer == "word word word"  # its worker lives on
+
+
+def test_a_cancel_before_the_first_word_is_an_interruption(
+    make_card: MakeCard, make_kernel: MakeKernel
+) -> None:
+    kernel = make_kernel(make_card("a"))
+    cancelled = threading.Event()
+    cancelled.set()
+    with pytest.raises(Interrupted):
+        kernel.tick(ask(), cancelled=cancelled)
+    assert kernel.store.turns()[0].status == "interrupted"
+    assert kernel.host.resident() == {}
+
+
+def test_ctrl_c_keeps_what_there_is_and_charges_it(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+    heard: list[str] = []
+    bus = EventBus()
+    bus.subscribe(lambda event: heard.append(type(event).__name__))
+    kernel = make_kernel(make_card("a", script=SLOW), bus=bus)
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        kernel.tick(ask(), on_piece=after_pieces(10, _thread.interrupt_main))
+    assert time.monotonic() - started < 3.0
+    turn = kernel.store.turns()[0]
+    assert turn.status == "interrupted"
+    assert turn.answer.startswith("word word word")
+    assert turn.model == "a"
+    assert 0.2 < turn.atp["spent"] < turn.atp["granted"]
+    assert heard[-1] == "TurnEnded"
+    time.sleep(0.3)
+    assert heard[-1] == "TurnEnded"  # nothing runs on behind it
+    assert kernel.tick(ask(max_tokens=2)).answer == "word word"
+
+
+# --- several processes, and damage ---
+
+PROCESS = """
+import sys
+from pathlib import Path
+from sage.config import AtpSettings, EventSettings, Settings
+from sage.kernel.sense import Request
+from sage.kernel.session import open_kernel
+from sage.types import Message
+from sage.zoo.card import ModelCard
+
+home, name, ticks, token_s = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+card = ModelCard(name=name, source="package", sha256="", bytes=1000, license="none", context_length=2048,
+                 backend="fake", script={"answer": "one two three " * 30, "token_s": token_s})
+settings = Settings(atp=AtpSettings(grant=5.0))
+with open_kernel(home=home, settings=settings, catalog={name: card}) as kernel:
+    for number in range(ticks):
+        request = Request(messages=(Message(role="user", content=f"{name} {number}"),), session=name,
+                          verify=lambda text: 1.0)
+        kernel.tick(request, on_piece=lambda piece: print(piece.text, flush=True))
+"""
+
+
+def start(home: Path, name: str, ticks: int, token_s: float) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROCESS, str(home), name, str(ticks), str(token_s)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "SAGE_HOME": str(home)},
+    )
+
+
+def test_a_killed_process_leaves_a_turn_that_the_next_one_settles(
+    home: Path, make_kernel: MakeKernel
+) -> None:
+    with start(home, "a", 1, 0.1) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "one\n"
+        workers = psutil.Process(process.pid).children()
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(10)
+    psutil.wait_procs(workers, timeout=5)
+    assert [worker for worker in workers if worker.is_running()] == []  # a worker ends with its parent
+    left = accounts(home / "sage.db")
+    assert [balance for name, balance in left.items() if name.startswith("held:")] == [5_000_000]
+
+    kernel = make_kernel()
+    (turn,) = kernel.store.turns()
+    assert (turn.status, turn.prompt) == ("abandoned", "a 0")
+    after = accounts(home / "sage.db")
+    assert [name for name in after if name.startswith("held:")] == []
+    assert after["budget"] >= left["budget"] + 5_000_000
+    assert "spent" not in after
+
+
+def test_a_turn_that_still_runs_elsewhere_is_left_alone(home: Path, make_kernel: MakeKernel) -> None:
+    with start(home, "a", 1, 0.01) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        kernel = make_kernel()
+        assert kernel.store.turns()[0].status == "running"
+        assert any(name.startswith("held:") for name in accounts(home / "sage.db"))
+        process.communicate(timeout=20)
+    assert kernel.store.turns()[0].status == "done"
+
+
+def test_two_processes_share_one_home(home: Path, make_kernel: MakeKernel) -> None:
+    processes = [start(home, name, 12, 0.0) for name in "ab"]
+    for process in processes:
+        process.communicate(timeout=60)
+    assert [process.returncode for process in processes] == [0, 0]
+    kernel = make_kernel()
+    turns = kernel.store.turns()
+    assert [turn.status for turn in turns] == ["done"] * 24
+    spent = sum(round(turn.atp["spent"] * 1e6) for turn in turns)
+    balances = accounts(home / "sage.db")
+    assert balances["spent"] == spent > 0
+    for name in "ab":
+        record = kernel.books.trust().record(name, "chat")
+        assert record is not None
+        assert record.weight == pytest.approx(12, rel=1e-3)
+
+
+def test_two_threads_share_one_kernel(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+    kernel = make_kernel(make_card("a", prior=0.9), make_card("b"))
+    replies: list[str] = []
+
+    def work(name: str) -> None:
+        for number in range(5):
+            replies.append(kernel.tick(ask(f"{name} {number}", session=name)).answer)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in ("x", "y", "z")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(replies) == sorted(f"You said: {name} {n}" for name in "xyz" for n in range(5))
+
+
+def test_a_database_that_is_none_is_refused_and_left_as_it_is(home: Path) -> None:
+    path = home / "sage.db"
+    path.write_bytes(b"This is not a database. " * 400)
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="not a database") as caught, open_kernel(home=home, catalog={}):
+        pass
+    assert caught.value.exit_code == 4
+    assert path.read_bytes() == before
+    assert sorted(p.name for p in home.iterdir()) == ["sage.db"]
+
+
+def test_a_damaged_database_is_refused_and_left_as_it_is(
+    home: Path, make_card: MakeCard, tmp_path: Path
+) -> None:
+    with open_kernel(home=home, settings=Settings(), catalog={"a": make_card("a")}) as kernel:
+        kernel.tick(ask())
+    path = home / "sage.db"
+    path.write_bytes(path.read_bytes()[:4096] + b"\xff" * 4096 + path.read_bytes()[8192:])
+    before = path.read_bytes()
+    # Page 2 holds rows: it may be met on opening or on first use, and is never written to.
+    with (
+        pytest.raises(StoreError),
+        open_kernel(home=home, settings=Settings(), catalog={"a": make_card("a")}) as kernel,
+    ):
+        kernel.tick(ask())
+    assert path.read_bytes() == before
+    path.rename(tmp_path / "aside.db")
+
+
+def test_models_are_unloaded_on_leaving(home: Path, make_card: MakeCard) -> None:
+    settings = Settings(models=ModelSettings(stop_timeout_s=0.5))
+    with open_kernel(home=home, settings=settings, catalog={"a": make_card("a")}) as kernel:
+        kernel.tick(ask())
+        assert len(psutil.Process().children()) == 1
+    assert psutil.Process().children() == []
+    assert list((home / "run").glob("*.json")) == []
