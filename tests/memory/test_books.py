@@ -1,0 +1,246 @@
+"""Trust, rates and ATP, as they are kept between processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sage.clock import FakeClock
+from sage.config import AtpSettings, SelectorSettings
+from sage.errors import BudgetSpent, StoreError, TurnNotFound
+from sage.memory.books import RATE_WEIGHT, Books
+from sage.memory.db import Database
+from sage.memory.verbatim import VerbatimStore
+from sage.types import Message, Outcome, OutcomeSource, Situation
+
+ATP = AtpSettings(capacity=100.0, recovery_per_s=0.5, grant=30.0)
+DAY = 86_400.0
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def db(home: Path) -> Iterator[Database]:
+    with Database(home / "sage.db") as opened:
+        yield opened
+
+
+@pytest.fixture
+def books(db: Database, clock: FakeClock) -> Books:
+    return open_again(db, clock)
+
+
+def open_again(db: Database, clock: FakeClock, atp: AtpSettings = ATP) -> Books:
+    return Books(db, VerbatimStore(db, clock), clock, atp, SelectorSettings())
+
+
+def balances(db: Database) -> dict[str, int]:
+    found = dict(db.execute("SELECT name, balance FROM accounts"))
+    entries: dict[str, int] = {}
+    for debit, credit, amount in db.execute("SELECT debit, credit, amount FROM entries"):
+        entries[debit] = entries.get(debit, 0) - amount
+        entries[credit] = entries.get(credit, 0) + amount
+    assert {name: balance for name, balance in entries.items() if balance} == {
+        name: balance for name, balance in found.items() if balance
+    }
+    assert sum(found.values()) == 0
+    return found
+
+
+def turn(db: Database, clock: FakeClock, name: str = "turn-1") -> None:
+    situation = Situation(
+        messages=(Message(role="user", content="Why?"),),
+        kind="fact",
+        prompt_tokens=3,
+        max_tokens=16,
+        session="s",
+    )
+    VerbatimStore(db, clock).begin(name, situation)
+
+
+def told(clock: FakeClock, quality: float, *, event: str = "e1", source: OutcomeSource = "user") -> Outcome:
+    return Outcome(
+        event_id=event,
+        turn_id="turn-1",
+        candidate="a",
+        kind="fact",
+        quality=quality,
+        source=source,
+        at=clock.time(),
+    )
+
+
+# --- ATP ---
+
+
+def test_the_first_day_is_full(books: Books, db: Database) -> None:
+    assert books.balance() == 100.0
+    assert balances(db) == {"world": -100_000_000, "budget": 100_000_000}
+
+
+def test_atp_recover_with_time_up_to_the_capacity(books: Books, clock: FakeClock, db: Database) -> None:
+    books.grant("turn-1", want=30, need=0)
+    books.settle("turn-1", spent=30)
+    assert books.balance() == 70.0
+    clock.advance(10)
+    assert books.balance() == 75.0
+    assert books.balance() == 75.0  # the same seconds count once
+    clock.advance(1e6)
+    assert books.balance() == 100.0
+    assert balances(db)["spent"] == 30_000_000
+
+
+def test_many_small_waits_bring_what_one_long_wait_does(books: Books, clock: FakeClock) -> None:
+    books.grant("turn-1", want=30, need=0)
+    books.settle("turn-1", spent=30)
+    for _ in range(100):
+        clock.advance(0.1)
+        books.balance()
+    assert books.balance() == pytest.approx(75.0, abs=1e-3)
+
+
+def test_a_clock_that_goes_back_brings_nothing(books: Books, clock: FakeClock) -> None:
+    books.grant("turn-1", want=30, need=0)
+    books.settle("turn-1", spent=30)
+    clock.advance(-500 * DAY)
+    assert books.balance() == 70.0
+    clock.advance(2)
+    assert books.balance() == 71.0  # and time goes on from there
+
+
+def test_a_refund_does_not_lift_the_balance_above_the_capacity(
+    books: Books, clock: FakeClock, db: Database
+) -> None:
+    books.grant("turn-1", want=30, need=0)
+    clock.advance(40)
+    assert books.balance() == 90.0
+    books.settle("turn-1", spent=1)
+    assert books.balance() == 100.0
+    balances(db)
+
+
+def test_a_lower_capacity_holds_at_once(db: Database, clock: FakeClock) -> None:
+    assert open_again(db, clock).balance() == 100.0
+    small = AtpSettings(capacity=10.0, recovery_per_s=0.5, grant=5.0)
+    assert open_again(db, clock, small).balance() == 10.0
+    balances(db)
+
+
+def test_an_empty_budget_is_not_a_first_day(books: Books, db: Database, clock: FakeClock) -> None:
+    books.grant("turn-1", want=1000, need=0)
+    books.settle("turn-1", spent=1000)
+    assert open_again(db, clock).balance() == 0.0
+    with pytest.raises(BudgetSpent):
+        books.grant("turn-2", want=30, need=0)
+
+
+def test_a_grant_is_held_settled_once_and_leaves_no_account(books: Books, db: Database) -> None:
+    assert books.grant("turn-1", want=30, need=5) == 30.0
+    assert balances(db)["held:turn-1"] == 30_000_000
+    assert books.settle("turn-1", spent=12.5) == 12.5
+    assert books.settle("turn-1", spent=12.5) == 0.0
+    assert books.balance() == 87.5
+    assert set(balances(db)) == {"world", "budget", "spent"}
+    reasons = [row[0] for row in db.execute("SELECT reason FROM entries WHERE turn_id = 'turn-1'")]
+    assert reasons == ["grant", "spend", "refund"]
+
+
+def test_a_grant_that_is_refused_changes_nothing(books: Books, db: Database) -> None:
+    books.balance()
+    before = balances(db)
+    with pytest.raises(BudgetSpent):
+        books.grant("turn-1", want=200, need=150)
+    assert balances(db) == before
+
+
+def test_the_books_are_there_when_opened_again(books: Books, db: Database, clock: FakeClock) -> None:
+    books.grant("turn-1", want=30, need=0)
+    again = open_again(db, clock)
+    assert again.balance() == 70.0
+    assert again.settle("turn-1", spent=10) == 10.0
+
+
+# --- trust ---
+
+
+def test_an_outcome_is_learned_once(books: Books, db: Database, clock: FakeClock) -> None:
+    turn(db, clock)
+    assert books.learn(told(clock, 1.0)) is True
+    assert books.learn(told(clock, 0.0)) is False  # the same event, whatever it says now
+    record = open_again(db, clock).trust().record("a", "fact")
+    assert record is not None
+    assert (record.weight, record.quality, record.updated_at) == (1.0, 1.0, clock.time())
+
+
+def test_trust_fades_with_the_half_life_of_the_settings(books: Books, db: Database, clock: FakeClock) -> None:
+    turn(db, clock)
+    books.learn(told(clock, 1.0))
+    assert books.trust().belief("a", "fact", {"*": 0.5}, clock.time()).mean == pytest.approx(3 / 5)
+    clock.advance(30 * DAY)
+    assert books.trust().belief("a", "fact", {"*": 0.5}, clock.time()).evidence == pytest.approx(0.5)
+    books.learn(told(clock, 0.0, event="e2"))
+    record = books.trust().record("a", "fact")
+    assert record is not None
+    assert record.weight == pytest.approx(1.5)
+    assert record.quality == pytest.approx(0.5 / 1.5)
+
+
+def test_self_praise_is_stored_and_teaches_nothing(books: Books, db: Database, clock: FakeClock) -> None:
+    turn(db, clock)
+    assert books.learn(told(clock, 1.0, source="self")) is True
+    assert books.trust().record("a", "fact") is None
+    assert len(VerbatimStore(db, clock).outcomes("turn-1")) == 1
+
+
+@pytest.mark.parametrize("quality", [2.0, -1.0, float("nan")])
+def test_an_outcome_that_is_refused_leaves_no_trace(
+    quality: float, books: Books, db: Database, clock: FakeClock
+) -> None:
+    turn(db, clock)
+    with pytest.raises((ValueError, StoreError)):
+        books.learn(told(clock, quality))
+    assert VerbatimStore(db, clock).outcomes("turn-1") == []
+    assert books.trust().record("a", "fact") is None
+
+
+def test_an_outcome_of_no_turn_is_refused(books: Books, clock: FakeClock) -> None:
+    with pytest.raises(TurnNotFound):
+        books.learn(told(clock, 1.0))
+    assert books.trust().record("a", "fact") is None
+
+
+# --- rates ---
+
+
+def test_the_first_measurement_stands_and_the_next_are_folded_in(
+    books: Books, db: Database, clock: FakeClock
+) -> None:
+    assert books.rates() == {}
+    books.measure("a", [("generate_tok_s", 100.0), ("load_s", 2.0)])
+    assert books.rates() == {"a": {"generate_tok_s": 100.0, "load_s": 2.0}}
+    clock.advance(5)
+    books.measure("a", [("generate_tok_s", 50.0), ("load_s", None)])
+    assert RATE_WEIGHT == 0.3
+    assert books.rates()["a"] == {"generate_tok_s": pytest.approx(85.0), "load_s": 2.0}
+    books.measure("a", [("generate_tok_s", 50.0)])
+    assert books.rates()["a"]["generate_tok_s"] == pytest.approx(74.5)
+    rows = db.execute("SELECT name, samples, updated_at FROM rates ORDER BY name")
+    assert rows == [("generate_tok_s", 3, clock.time()), ("load_s", 1, clock.time() - 5)]
+
+
+def test_rates_are_kept_by_model(books: Books) -> None:
+    books.measure("a", [("load_s", 2.0)])
+    books.measure("b", [("load_s", 4.0)])
+    assert books.rates() == {"a": {"load_s": 2.0}, "b": {"load_s": 4.0}}
+
+
+def test_rates_follow_a_machine_that_has_changed(books: Books) -> None:
+    books.measure("a", [("generate_tok_s", 100.0)])
+    for _ in range(20):
+        books.measure("a", [("generate_tok_s", 10.0)])
+    assert books.rates()["a"]["generate_tok_s"] == pytest.approx(10.0, abs=0.1)
