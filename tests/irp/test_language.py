@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sage.errors import UsageError
 from sage.irp.plugins.language import (
     LOGPROB_FLOOR,
     RETRY_TEMPERATURE,
@@ -146,6 +147,19 @@ def test_likeness_is_a_symmetric_share(one: str, other: str) -> None:
 def test_schema(text: str, kept: bool) -> None:
     assert keeps_schema(text, SCHEMA) is kept
     assert keeps_schema(text, None)
+
+
+def test_a_schema_may_refer_to_its_own_parts_and_fetches_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = {"$defs": {"n": {"type": "integer"}}, "properties": {"n": {"$ref": "#/$defs/n"}}}
+    assert keeps_schema('{"n": 1}', own)
+    assert not keeps_schema('{"n": "1"}', own)
+
+    def fetch(*_args: object, **_more: object) -> None:
+        pytest.fail("the network was used")
+
+    monkeypatch.setattr("urllib.request.urlopen", fetch)
+    with pytest.raises(UsageError, match=r"refers to http://a\.test/x"):
+        keeps_schema('{"n": 1}', {"properties": {"n": {"$ref": "http://a.test/x"}}})
 
 
 def test_the_energy_of_the_empty_and_of_the_broken_is_one() -> None:

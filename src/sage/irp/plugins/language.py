@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sage.errors import UsageError
 from sage.irp.protocol import Exhausted, Step
 from sage.types import Completion
 
@@ -135,13 +136,23 @@ def repetition(text: str) -> float:
 
 
 def keeps_schema(text: str, schema: Mapping[str, Any] | None) -> bool:
-    """Whether the text is JSON that meets the schema; true where none was asked for."""
+    """Whether the text is JSON that meets the schema; true where none was asked for.
+
+    Raises:
+        UsageError: the schema refers to another one, which is not fetched.
+    """
     if schema is None:
         return True
     import jsonschema
+    import referencing
 
     try:
-        jsonschema.validate(json.loads(text), dict(schema))
+        # A registry of its own: the default one would fetch references from the network.
+        jsonschema.validate(json.loads(text), dict(schema), registry=referencing.Registry())
+    except referencing.exceptions.Unresolvable as error:
+        raise UsageError(
+            f"The schema refers to {error.ref}, which is not in it.", mend="Put it under $defs of the schema"
+        ) from error
     except (ValueError, RecursionError, jsonschema.ValidationError):  # a loop of "[" nests too deep
         return False
     return True
