@@ -68,8 +68,9 @@ def sense(request: Request, *, default_max_tokens: int) -> Situation:
     """Clean the text, tell the kind, estimate the size.
 
     Raises:
-        UsageError: there is nothing to answer.
+        UsageError: there is nothing to answer, or the schema is none.
     """
+    _check_schema(request.schema)
     messages = tuple(Message(role=m.role, content=clean(m.content)) for m in request.messages)
     prompt = next((m.content for m in reversed(messages) if m.role == "user"), "")
     if not prompt.strip():
@@ -89,9 +90,21 @@ def sense(request: Request, *, default_max_tokens: int) -> Situation:
         schema=request.schema,
         temperature=request.temperature,
         seed=request.seed,
-        stop=request.stop,
+        stop=tuple(clean(text) for text in request.stop),
         deadline_s=request.deadline_s,
     )
+
+
+def _check_schema(schema: Mapping[str, Any] | None) -> None:
+    """A schema that is none would be found out only after an answer was paid for."""
+    if schema is None:
+        return
+    import jsonschema
+
+    try:
+        jsonschema.validators.validator_for(dict(schema)).check_schema(dict(schema))
+    except jsonschema.SchemaError as error:
+        raise UsageError(f"This is not a JSON schema: {error.message}", mend="Correct the schema") from error
 
 
 def clean(text: str) -> str:
