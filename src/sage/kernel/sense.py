@@ -81,7 +81,7 @@ def sense(request: Request, *, default_max_tokens: int) -> Situation:
         kind=kind,
         prompt_tokens=sum(count_tokens(m.content) for m in messages),
         max_tokens=request.max_tokens or default_max_tokens,
-        session=request.session,
+        session=clean(request.session),
         features={
             "characters": float(len(prompt)),
             "digits": sum(c.isdigit() for c in prompt) / len(prompt),
