@@ -57,7 +57,7 @@ def chat(
                     )
                     notes().print("[dim]Noted.[/dim]")
                 continue
-            messages = (*start, Message(role="user", content=clean(line)))
+            messages = (*start, Message(role="user", content=clean(line.strip())))
             printer = Printer()
             remove = kernel.bus.subscribe(printer.on_event)
             try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from typing import Annotated, Any
 
 import typer
@@ -69,15 +70,18 @@ def main(argv: list[str] | None = None) -> None:
     """Entry point. Every expected failure becomes one line on stderr and its exit code."""
     from sage.cli.render import fail
 
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a character it does not know is no reason to fail
+            stream.reconfigure(errors="replace")
     try:
         code: Any = app(args=argv, standalone_mode=False)
+        if code == Interrupted.exit_code:  # how typer returns from Ctrl-C
+            typer.echo("Interrupted.", err=True)
     except SageError as error:
         code = fail(error)
     except typer.TyperException as error:  # an unknown option, a value out of range
         code = _usage(error)
-    except typer.Abort:
-        code = Interrupted.exit_code
-    except KeyboardInterrupt:
+    except (typer.Abort, KeyboardInterrupt):
         typer.echo("Interrupted.", err=True)
         code = Interrupted.exit_code
     except BrokenPipeError:

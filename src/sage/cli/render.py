@@ -24,18 +24,26 @@ __all__ = ["console", "emit_json", "fail", "human_bytes", "human_seconds", "note
 
 @cache
 def console() -> Console:
-    """Where results go (stdout). Rich honours NO_COLOR and a missing terminal by itself."""
-    from rich.console import Console
-
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    """Where results go (stdout). Rich honours a missing terminal by itself."""
+    return _console(stderr=False)
 
 
 @cache
 def notes() -> Console:
     """Where progress and warnings go (stderr), so that stdout can be piped."""
+    return _console(stderr=True)
+
+
+def _console(*, stderr: bool) -> Console:
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+    # Of NO_COLOR Rich makes "no colours" and still writes bold and dim; we make it "no styles".
+    return Console(
+        stderr=stderr,
+        highlight=False,
+        soft_wrap=not (sys.stderr if stderr else sys.stdout).isatty(),
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+    )
 
 
 def emit_json(value: Any) -> None:
