@@ -55,3 +55,11 @@ def test_the_floor_is_always_left(total: int, share: float, limit_gb: float) -> 
     assert budget >= 0
     assert budget == 0 or available - budget >= memory_floor(total)
     assert limit_gb == 0 or budget <= limit_gb * 1e9
+
+
+def test_what_is_loaded_counts_against_the_limit_only() -> None:
+    machine = dataclasses.replace(MACHINE, memory_available=MACHINE.memory_total)
+    unlimited = budget_bytes(machine, 0.0)
+    assert budget_bytes(machine, 0.0, loaded=10**9) == unlimited  # it is no longer available anyway
+    assert budget_bytes(machine, 0.5, loaded=200_000_000) == 300_000_000
+    assert budget_bytes(machine, 0.5, loaded=600_000_000) == -100_000_000

@@ -23,7 +23,9 @@ def memory_floor(total: int) -> int:
     return max(MIN_FLOOR, int(total * FLOOR_SHARE))
 
 
-def budget_bytes(machine: Machine, limit_gb: float) -> int:
-    """Bytes models may take now: what is available less the floor, at most the limit (0: no limit)."""
+def budget_bytes(machine: Machine, limit_gb: float, *, loaded: int = 0) -> int:
+    """Bytes further models may take now: what is available less the floor, and what the limit (0: none)
+    leaves beside the ``loaded`` bytes. Below 0 where a model has outgrown the limit.
+    """
     free = max(0, machine.memory_available - memory_floor(machine.memory_total))
-    return min(free, int(limit_gb * GB)) if limit_gb > 0 else free
+    return min(free, int(limit_gb * GB) - loaded) if limit_gb > 0 else free

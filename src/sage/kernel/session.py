@@ -61,7 +61,8 @@ def open_kernel(
             return max(int(measured), memory_need(home, card, settings.models.context))
 
         def free() -> int:
-            return budget_bytes(probe(), settings.models.memory_limit_gb)
+            loaded = sum(host.resident().values())
+            return budget_bytes(probe(), settings.models.memory_limit_gb, loaded=loaded)
 
         host = Host(home, settings.models, free_bytes=free, estimate=need, bus=bus, clock=clock)
         try:
