@@ -10,6 +10,7 @@ import pytest
 from sage.errors import ConfigError, ModelNotFound, UsageError
 from sage.zoo.card import Figure, ModelCard
 from sage.zoo.catalog import add_user_card, check_name, default_cards, find_card, load_catalog
+from sage.zoo.sources import present
 
 CARD = ModelCard(
     name="mine",
@@ -90,6 +91,13 @@ def test_a_user_card_replaces_a_shipped_one(home: Path) -> None:
     assert load_catalog(home)["gemma-3-270m"].source == "file:/x.gguf"
 
 
+def test_a_fake_model_is_always_here(home: Path) -> None:
+    write(home, ENTRY.replace("file:/x.gguf", "fake") + 'backend = "fake"\nscript = { answer = "Hi." }')
+    card = load_catalog(home)["mine"]
+    assert card.script == {"answer": "Hi."}
+    assert present(card, home)
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [
@@ -101,6 +109,8 @@ def test_a_user_card_replaces_a_shipped_one(home: Path) -> None:
         (ENTRY.replace('"mine"', '"../mine"'), "'../mine', which cannot be right"),
         (ENTRY.replace("file:/x.gguf", "ftp:x"), "not package, file:PATH or hf:"),
         (ENTRY.replace("file:/x.gguf", "package"), "do not add up"),
+        (ENTRY.replace("file:/x.gguf", "fake"), "'fake' is both or neither"),
+        (ENTRY + 'backend = "fake"', "'fake' is both or neither"),
         (ENTRY + 'sha256 = "abc"', "which cannot be right"),
         (ENTRY + 'prompt_style = "poem"', "not one of chat, qa"),
         (ENTRY + "prior = { math = 2 }", "prior.math = 2, not a number from 0 to 1"),
