@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import _thread
 import math
+import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import given
@@ -250,6 +251,15 @@ def test_quick_steps_keep_the_deadline_too() -> None:
     assert (refined.halt_reason, refined.steps, refined.state) == ("deadline", 4, 4)
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C raises, also where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_sets_cancelled_and_is_passed_on() -> None:
     plugin, cancelled = Hangs(0), threading.Event()
 

@@ -438,19 +438,19 @@ def test_an_empty_budget_refuses_and_says_so(make_card: MakeCard, make_kernel: M
     assert (turn.status, turn.atp["spent"]) == ("failed", 0.0)
 
 
-def test_refinement_ends_where_the_grant_does(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+def test_nobody_is_asked_beyond_the_grant(make_card: MakeCard, make_kernel: MakeKernel) -> None:
     atp = AtpSettings(capacity=50.0, recovery_per_s=0.0, grant=3.0)
-    doubtful = {"answer": "Perhaps", "logprob": -2.0}
+    doubtful = {"answer": "Perhaps", "logprob": -2.0, "token_s": 0.4}
     kernel = make_kernel(
         make_card("a", prior=0.9, script=doubtful),
         make_card("b", prior=0.5, script=doubtful),
         settings=Settings(atp=atp, irp=IrpSettings(max_steps=10)),
     )
-    kernel.books.measure("b", [("load_s", 2.9)])  # could be chosen, but not after a has spent
     kernel.books.measure("a", [("load_s", 0.1)])
-    reply = kernel.tick(ask())
-    assert [o.candidate for o in reply.outcomes] == []
-    assert reply.model == "a"
+    kernel.books.measure("b", [("load_s", 2.4)])  # within the grant, but not within what a leaves of it
+    reply = kernel.tick(ask(max_tokens=10))
+    assert {score.name for score in reply.decision.candidates} == {"a", "b"}
+    assert (reply.model, reply.irp["steps"], reply.irp["halt_reason"]) == ("a", 2, "exhausted")
     assert set(kernel.host.resident()) == {"a"}
 
 
@@ -542,6 +542,15 @@ def test_a_cancel_before_the_first_word_is_an_interruption(
     assert kernel.host.resident() == {}
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C raises, also where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_keeps_what_there_is_and_charges_it(make_card: MakeCard, make_kernel: MakeKernel) -> None:
     heard: list[str] = []
     bus = EventBus()
