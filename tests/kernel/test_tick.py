@@ -440,7 +440,7 @@ def test_an_empty_budget_refuses_and_says_so(make_card: MakeCard, make_kernel: M
 
 def test_nobody_is_asked_beyond_the_grant(make_card: MakeCard, make_kernel: MakeKernel) -> None:
     atp = AtpSettings(capacity=50.0, recovery_per_s=0.0, grant=3.0)
-    doubtful = {"answer": "Perhaps", "logprob": -2.0, "token_s": 0.4}
+    doubtful = {"answers": ["Perhaps", "Hardly"], "logprob": -2.0, "token_s": 0.4}
     kernel = make_kernel(
         make_card("a", prior=0.9, script=doubtful),
         make_card("b", prior=0.5, script=doubtful),
