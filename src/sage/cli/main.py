@@ -7,6 +7,7 @@ Command modules import nothing heavy until they are called, so that ``sage --hel
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from io import TextIOWrapper
 from typing import Annotated, Any
@@ -66,10 +67,16 @@ def _usage(error: typer.TyperException) -> int:
     return int(getattr(error, "exit_code", 2))
 
 
+def _terminated(_signal: int, _frame: object) -> None:
+    """SIGTERM ends a turn as Ctrl-C does: the partial answer is kept and the ATP are settled."""
+    raise KeyboardInterrupt
+
+
 def main(argv: list[str] | None = None) -> None:
     """Entry point. Every expected failure becomes one line on stderr and its exit code."""
     from sage.cli.render import fail
 
+    signal.signal(signal.SIGTERM, _terminated)
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a character it does not know is no reason to fail
             stream.reconfigure(errors="replace")

@@ -164,12 +164,15 @@ def _nobody(rejected: dict[str, _Rejection], pinned: str | None) -> SageError:
         rejected = {pinned: rejected[pinned]}
     if not rejected:
         return NoCandidate("There is no model to choose from.", mend="sage models pull")
-    # A model that was never pulled is no reason, unless none was.
-    here = [r for r in rejected.values() if r.error is not WeightsMissing] or list(rejected.values())
-    causes, first = {r.error for r in here}, here[0]
-    error, mend = (first.error, first.mend) if len(causes) == 1 else (NoCandidate, "sage models list")
+    # A model that was never pulled is no reason, unless it was asked for or none was pulled.
+    here = {name: r for name, r in rejected.items() if r.error is not WeightsMissing}
+    causes = [r.error for r in (here or rejected).values()]
+    first = next(iter((here or rejected).values()))
+    error, mend = (first.error, first.mend) if len(set(causes)) == 1 else (NoCandidate, "sage models list")
+    if error is WeightsMissing and not pinned:
+        mend = "sage models pull"
     lines = "; ".join(f"{name}: {r.why}" for name, r in rejected.items())
-    return error(f"No model can do this. {lines}.", mend=mend)
+    return error(f"{f'{pinned} cannot' if pinned else 'No model can'} do this. {lines}.", mend=mend)
 
 
 def _pinned_reason(score: CandidateScore) -> str:

@@ -66,6 +66,7 @@ class Host:
         self._clock = clock or SystemClock()
         self._residents: dict[str, _Resident] = {}
         self._lock = threading.RLock()
+        _clear_notes(home)
 
     def resident(self) -> dict[str, int]:
         """Bytes by name of the models that are loaded and alive."""
@@ -176,7 +177,9 @@ class Host:
 
     def _note(self, name: str, pid: int) -> None:
         with contextlib.suppress(OSError):
-            self._note_path(name).write_text(json.dumps({"model": name, "pid": pid}))
+            written = self._note_path(name).with_suffix(".new")
+            written.write_text(json.dumps({"model": name, "pid": pid}))
+            os.replace(written, self._note_path(name))  # whole at once: others read it
 
 
 def worker_spec(home: Path, card: ModelCard, settings: ModelSettings) -> WorkerSpec:
@@ -204,18 +207,27 @@ def worker_limits(settings: ModelSettings) -> WorkerLimits:
 
 def resident_models(home: Path) -> set[str]:
     """Names of the models that any SAGE process on this ``SAGE_HOME`` has loaded now."""
+    return {model for path in (home / "run").glob("*.json") if (model := _noted(path))}
+
+
+def _noted(path: Path) -> str:
+    """The model of a note whose worker lives; empty for a note that a killed process left."""
     import psutil
 
-    names: set[str] = set()
+    try:
+        note = json.loads(path.read_text())
+        command = psutil.Process(note["pid"]).cmdline()
+        # A process id is used again by others in time.
+        return str(note["model"]) if "sage.zoo.worker" in command else ""
+    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+        return ""
+
+
+def _clear_notes(home: Path) -> None:
     for path in (home / "run").glob("*.json"):
-        try:
-            note = json.loads(path.read_text())
-            command = psutil.Process(note["pid"]).cmdline()
-        except (OSError, ValueError, KeyError, TypeError, psutil.Error):
-            continue
-        if "sage.zoo.worker" in command:  # a process id is used again by others in time
-            names.add(note["model"])
-    return names
+        if not _noted(path):
+            with contextlib.suppress(OSError):
+                path.unlink()
 
 
 def fake_round_trip() -> float:

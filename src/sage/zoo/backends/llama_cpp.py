@@ -10,7 +10,6 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jsonschema
 import xllamacpp
 
 from sage.errors import ContextTooLong, LoadFailed, SageError, UsageError
@@ -94,8 +93,6 @@ class LlamaCppEngine:
 
 def _grammar(schema: Mapping[str, Any]) -> str:
     try:
-        # The library would answer freely, without a word, to a schema that is none.
-        jsonschema.validators.validator_for(schema).check_schema(dict(schema))
         grammar: str = xllamacpp.json_schema_to_grammar({"x-guidance": COMPACT, **schema})
     except Exception as error:
         raise UsageError(f"llama.cpp cannot keep this schema: {error}") from error
