@@ -2,82 +2,45 @@
 
 from __future__ import annotations
 
-import _thread
-import contextlib
 import json
-import os
-import signal
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import apsw
-import psutil
 import pytest
 
-from sage.config import AtpSettings, IrpSettings, ModelSettings, Settings
+from sage.config import AtpSettings, IrpSettings, Settings
 from sage.errors import (
     BudgetSpent,
     DeadlineExceeded,
-    Interrupted,
     LoadFailed,
     ModelNotFound,
     NoCandidate,
-    StoreError,
     UsageError,
     WorkerDied,
 )
 from sage.events import Event, EventBus
 from sage.kernel.sense import Request
-from sage.kernel.session import open_kernel
 from sage.kernel.tick import Kernel
 from sage.types import Message, Outcome, Piece
 from sage.zoo.card import ModelCard
 
 MakeCard = Callable[..., ModelCard]
 MakeKernel = Callable[..., Kernel]
+Ask = Callable[..., Request]
+Accounts = Callable[[], dict[str, int]]
 
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 
-
-def ask(prompt: str = "Who wrote Hamlet?", **changes: object) -> Request:
-    return Request(**{"messages": (Message(role="user", content=prompt),), "session": "s", **changes})  # type: ignore[arg-type]
-
-
-@pytest.fixture(autouse=True)
-def sound_and_tidy(home: Path) -> Iterator[None]:
-    """After every test, whatever it did: the ledger's sum is 0 and no worker is left."""
-    yield
-    path = home / "sage.db"
-    with contextlib.suppress(apsw.NotADBError):
-        if path.exists():
-            assert_sound_ledger(path)
-    workers = [child.pid for child in psutil.Process().children(recursive=True)]
-    assert workers == []
-
-
-def accounts(path: Path) -> dict[str, int]:
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    try:
-        return dict(connection.execute("SELECT name, balance FROM accounts"))
-    finally:
-        connection.close()
-
-
-def assert_sound_ledger(path: Path) -> None:
-    balances = accounts(path)
-    assert sum(balances.values()) == 0
-    assert [name for name, balance in balances.items() if balance < 0 and name != "world"] == []
-    assert [name for name in balances if name.startswith("held:")] == []
+pytestmark = pytest.mark.usefixtures("sound_and_tidy")
 
 
 # --- the happy path ---
 
 
-def test_an_answer_and_everything_said_about_it(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+def test_an_answer_and_everything_said_about_it(
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
+) -> None:
     kernel = make_kernel(
         make_card("good", prior=0.9, script={"answer": "William Shakespeare"}),
         make_card("poor", prior=0.2),
@@ -111,7 +74,7 @@ def test_an_answer_and_everything_said_about_it(make_card: MakeCard, make_kernel
 
 
 def test_a_loaded_model_is_not_loaded_again_and_its_rates_are_kept(
-    make_card: MakeCard, make_kernel: MakeKernel
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
 ) -> None:
     kernel = make_kernel(make_card("a", script={"token_s": 0.005, "answer": "one two three four five six"}))
     first, second = kernel.tick(ask()), kernel.tick(ask())
@@ -126,7 +89,9 @@ def test_a_loaded_model_is_not_loaded_again_and_its_rates_are_kept(
     assert 50 < rates["generate_tok_s"] < 250
 
 
-def test_events_tell_the_turn_in_order(make_card: MakeCard, make_kernel: MakeKernel, home: Path) -> None:
+def test_events_tell_the_turn_in_order(
+    make_card: MakeCard, make_kernel: MakeKernel, home: Path, ask: Ask
+) -> None:
     heard: list[Event] = []
     bus = EventBus()
     bus.subscribe(heard.append)
@@ -158,7 +123,7 @@ def test_events_tell_the_turn_in_order(make_card: MakeCard, make_kernel: MakeKer
 # --- trust ---
 
 
-def test_trust_is_learned_from_the_verifier(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+def test_trust_is_learned_from_the_verifier(make_card: MakeCard, make_kernel: MakeKernel, ask: Ask) -> None:
     kernel = make_kernel(
         make_card("sure", prior=0.6, script={"answer": "Marlowe", "logprob": -0.001}),
         make_card("right", prior=0.5, script={"answer": "Shakespeare"}),
@@ -182,7 +147,7 @@ def test_trust_is_learned_from_the_verifier(make_card: MakeCard, make_kernel: Ma
 
 
 def test_the_verifier_s_word_is_not_used_to_choose_among_drafts(
-    make_card: MakeCard, make_kernel: MakeKernel
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
 ) -> None:
     kernel = make_kernel(
         make_card("wrong", prior=0.9, script={"answer": "Marlowe", "logprob": -0.1}),
@@ -191,7 +156,7 @@ def test_the_verifier_s_word_is_not_used_to_choose_among_drafts(
     assert kernel.tick(ask(verify=lambda text: float("Shake" in text))).answer == "Marlowe"
 
 
-def test_the_same_outcome_counts_once(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+def test_the_same_outcome_counts_once(make_card: MakeCard, make_kernel: MakeKernel, ask: Ask) -> None:
     kernel = make_kernel(make_card("a"))
     reply = kernel.tick(ask(verify=lambda _text: 0.0))
     record = kernel.books.trust().record("a", "fact")
@@ -215,7 +180,7 @@ def test_the_same_outcome_counts_once(make_card: MakeCard, make_kernel: MakeKern
 
 
 def test_a_verifier_that_raises_fails_the_turn_and_balances_the_books(
-    make_card: MakeCard, make_kernel: MakeKernel
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
 ) -> None:
     kernel = make_kernel(make_card("a", script={"answer": "kept"}))
 
@@ -240,7 +205,7 @@ FAILS = {
 
 @pytest.mark.parametrize("how", FAILS)
 def test_the_next_one_answers_when_the_best_fails(
-    how: str, make_card: MakeCard, make_kernel: MakeKernel
+    how: str, make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
 ) -> None:
     script, error = FAILS[how]
     kernel = make_kernel(
@@ -266,7 +231,9 @@ def test_the_next_one_answers_when_the_best_fails(
 
 
 @pytest.mark.parametrize("how", FAILS)
-def test_a_typed_error_when_all_fail(how: str, make_card: MakeCard, make_kernel: MakeKernel) -> None:
+def test_a_typed_error_when_all_fail(
+    how: str, make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
+) -> None:
     script, error = FAILS[how]
     cards = [make_card(name, script=script) for name in "ab"]
     kernel = make_kernel(*cards, silence_timeout_s=0.3)
@@ -280,7 +247,7 @@ def test_a_typed_error_when_all_fail(how: str, make_card: MakeCard, make_kernel:
     assert [f["name"] for f in kernel.store.decision(turn.id)["failures"]] == ["a", "b"]
 
 
-def test_different_failures_are_all_named(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+def test_different_failures_are_all_named(make_card: MakeCard, make_kernel: MakeKernel, ask: Ask) -> None:
     kernel = make_kernel(
         make_card("a", script={"crash_after": 0}), make_card("b", script={"load_error": "bad tensors"})
     )
@@ -288,7 +255,9 @@ def test_different_failures_are_all_named(make_card: MakeCard, make_kernel: Make
         kernel.tick(ask())
 
 
-def test_a_request_that_is_wrong_is_not_passed_on(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+def test_a_request_that_is_wrong_is_not_passed_on(
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
+) -> None:
     kernel = make_kernel(make_card("a", prior=0.9, script={"error": "bad grammar"}), make_card("b"))
     with pytest.raises(UsageError, match="bad grammar"):
         kernel.tick(ask())
@@ -297,7 +266,7 @@ def test_a_request_that_is_wrong_is_not_passed_on(make_card: MakeCard, make_kern
 
 
 def test_an_unknown_model_is_not_found_and_nothing_is_charged(
-    make_card: MakeCard, make_kernel: MakeKernel
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
 ) -> None:
     kernel = make_kernel(make_card("smollm"))
     before = kernel.books.balance()
@@ -307,7 +276,7 @@ def test_an_unknown_model_is_not_found_and_nothing_is_charged(
     assert kernel.store.turns()[0].status == "failed"
 
 
-def test_a_deadline_is_kept_and_typed(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+def test_a_deadline_is_kept_and_typed(make_card: MakeCard, make_kernel: MakeKernel, ask: Ask) -> None:
     cards = [make_card(name, script={"answer": "word " * 500, "token_s": 0.05}) for name in "ab"]
     kernel = make_kernel(*cards)
     kernel.tick(ask(max_tokens=2))  # loads one, and measures
@@ -325,7 +294,7 @@ def test_a_deadline_is_kept_and_typed(make_card: MakeCard, make_kernel: MakeKern
 # --- refinement ---
 
 
-def test_a_doubtful_draft_is_escalated(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+def test_a_doubtful_draft_is_escalated(make_card: MakeCard, make_kernel: MakeKernel, ask: Ask) -> None:
     kernel = make_kernel(
         make_card("doubtful", prior=0.9, script={"answer": "Perhaps Marlowe", "logprob": -2.0}),
         make_card("sure", prior=0.5, script={"answer": "Shakespeare"}),
@@ -341,7 +310,7 @@ def test_a_doubtful_draft_is_escalated(make_card: MakeCard, make_kernel: MakeKer
 
 
 def test_the_first_draft_stands_when_the_others_are_no_better(
-    make_card: MakeCard, make_kernel: MakeKernel
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
 ) -> None:
     kernel = make_kernel(
         make_card("a", prior=0.9, script={"answer": "Marlowe", "logprob": -1.0}),
@@ -353,7 +322,9 @@ def test_the_first_draft_stands_when_the_others_are_no_better(
     assert kernel.store.turn(reply.turn_id).answer == "Marlowe"
 
 
-def test_a_pinned_model_never_escalates_to_another(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+def test_a_pinned_model_never_escalates_to_another(
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
+) -> None:
     kernel = make_kernel(
         make_card("doubtful", script={"answers": ["Marlowe", "Bacon"], "logprob": -2.0}),
         make_card("sure", prior=0.9),
@@ -365,7 +336,9 @@ def test_a_pinned_model_never_escalates_to_another(make_card: MakeCard, make_ker
     assert set(kernel.host.resident()) == {"doubtful"}
 
 
-def test_a_pinned_model_that_fails_is_not_replaced(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+def test_a_pinned_model_that_fails_is_not_replaced(
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
+) -> None:
     kernel = make_kernel(make_card("a", script={"crash_after": 0}), make_card("b", prior=0.9))
     with pytest.raises(WorkerDied):
         kernel.tick(ask(model="a"))
@@ -373,7 +346,7 @@ def test_a_pinned_model_that_fails_is_not_replaced(make_card: MakeCard, make_ker
 
 
 def test_an_escalation_that_fails_asks_the_next_and_not_the_first_again(
-    make_card: MakeCard, make_kernel: MakeKernel
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
 ) -> None:
     kernel = make_kernel(
         make_card("a", prior=0.9, script={"answer": "Marlowe", "logprob": -2.0}),
@@ -386,7 +359,9 @@ def test_an_escalation_that_fails_asks_the_next_and_not_the_first_again(
     assert reply.usage["completion_tokens"] == 2
 
 
-def test_a_failed_escalation_leaves_the_first_draft(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+def test_a_failed_escalation_leaves_the_first_draft(
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
+) -> None:
     kernel = make_kernel(
         make_card("a", prior=0.9, script={"answer": "Marlowe", "logprob": -2.0}),
         make_card("b", prior=0.5, script={"crash_after": 0}),
@@ -396,7 +371,9 @@ def test_a_failed_escalation_leaves_the_first_draft(make_card: MakeCard, make_ke
     assert reply.irp["halt_reason"] == "error"
 
 
-def test_a_schema_not_kept_is_retried_and_taught(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+def test_a_schema_not_kept_is_retried_and_taught(
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
+) -> None:
     kernel = make_kernel(
         make_card("chatty", prior=0.9, script={"answer": "It is three.", "ignore_schema": True}),
         make_card("strict", prior=0.5),
@@ -413,7 +390,9 @@ def test_a_schema_not_kept_is_retried_and_taught(make_card: MakeCard, make_kerne
 # --- ATP ---
 
 
-def test_atp_are_granted_spent_and_refunded(make_card: MakeCard, make_kernel: MakeKernel, home: Path) -> None:
+def test_atp_are_granted_spent_and_refunded(
+    make_card: MakeCard, make_kernel: MakeKernel, home: Path, ask: Ask, accounts: Accounts
+) -> None:
     atp = AtpSettings(capacity=50.0, recovery_per_s=0.0, grant=20.0)
     kernel = make_kernel(make_card("a", script={"token_s": 0.02}), settings=Settings(atp=atp))
     assert kernel.books.balance() == 50.0
@@ -424,10 +403,10 @@ def test_atp_are_granted_spent_and_refunded(make_card: MakeCard, make_kernel: Ma
     assert reply.atp["balance"] == pytest.approx(50.0 - worked, abs=1e-3)
     second = kernel.tick(ask())
     assert second.atp["balance"] == pytest.approx(reply.atp["balance"] - second.atp["spent"], abs=1e-5)
-    assert accounts(home / "sage.db")["spent"] == round((50.0 - second.atp["balance"]) * 1e6)
+    assert accounts()["spent"] == round((50.0 - second.atp["balance"]) * 1e6)
 
 
-def test_an_empty_budget_refuses_and_says_so(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+def test_an_empty_budget_refuses_and_says_so(make_card: MakeCard, make_kernel: MakeKernel, ask: Ask) -> None:
     atp = AtpSettings(capacity=0.01, recovery_per_s=0.0, grant=20.0)
     kernel = make_kernel(make_card("a"), settings=Settings(atp=atp))
     with pytest.raises(BudgetSpent, match="ATP") as caught:
@@ -438,7 +417,7 @@ def test_an_empty_budget_refuses_and_says_so(make_card: MakeCard, make_kernel: M
     assert (turn.status, turn.atp["spent"]) == ("failed", 0.0)
 
 
-def test_nobody_is_asked_beyond_the_grant(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+def test_nobody_is_asked_beyond_the_grant(make_card: MakeCard, make_kernel: MakeKernel, ask: Ask) -> None:
     atp = AtpSettings(capacity=50.0, recovery_per_s=0.0, grant=3.0)
     doubtful = {"answers": ["Perhaps", "Hardly"], "logprob": -2.0, "token_s": 0.4}
     kernel = make_kernel(
@@ -458,7 +437,7 @@ def test_nobody_is_asked_beyond_the_grant(make_card: MakeCard, make_kernel: Make
 
 
 def test_the_session_is_recalled_and_no_other(
-    make_card: MakeCard, make_kernel: MakeKernel, monkeypatch: pytest.MonkeyPatch
+    make_card: MakeCard, make_kernel: MakeKernel, monkeypatch: pytest.MonkeyPatch, ask: Ask
 ) -> None:
     kernel = make_kernel(make_card("a"))
     seen: list[tuple[tuple[str, str], ...]] = []
@@ -488,221 +467,8 @@ def test_the_session_is_recalled_and_no_other(
     assert seen[-1] == (("user", "And now?"),)
 
 
-def test_a_failed_turn_is_not_recalled(make_card: MakeCard, make_kernel: MakeKernel) -> None:
+def test_a_failed_turn_is_not_recalled(make_card: MakeCard, make_kernel: MakeKernel, ask: Ask) -> None:
     kernel = make_kernel(make_card("a", script={"crash_after": 1}))
     with pytest.raises(WorkerDied):
         kernel.tick(ask("remember me"))
     assert kernel.store.history("s", turns=9) == ()
-
-
-# --- being stopped ---
-
-SLOW = {"answer": "word " * 400, "token_s": 0.02}
-
-
-def after_pieces(count: int, then: Callable[[], None]) -> Callable[[Piece], None]:
-    seen = 0
-
-    def on_piece(_piece: Piece) -> None:
-        nonlocal seen
-        seen += 1
-        if seen == count:
-            then()
-
-    return on_piece
-
-
-def test_a_cancel_keeps_what_there_is(make_card: MakeCard, make_kernel: MakeKernel) -> None:
-    kernel = make_kernel(make_card("a", script=SLOW), make_card("b"))
-    cancelled = threading.Event()
-    started = time.monotonic()
-    reply = kernel.tick(
-        ask(verify=lambda _text: 1.0), on_piece=after_pieces(5, cancelled.set), cancelled=cancelled
-    )
-    assert time.monotonic() - started < 3.0
-    assert reply.answer.startswith("word word word word word")
-    assert len(reply.answer) < 300
-    assert (reply.finish_reason, reply.irp["halt_reason"]) == ("cancelled", "cancelled")
-    assert reply.outcomes == ()  # half an answer teaches nothing
-    turn = kernel.store.turn(reply.turn_id)
-    assert (turn.status, turn.answer) == ("interrupted", reply.answer)
-    assert set(kernel.host.resident()) == {"a"}
-    assert kernel.tick(ask(model="a", max_tokens=3)).answer == "word word word"  # its worker lives on
-
-
-def test_a_cancel_before_the_first_word_is_an_interruption(
-    make_card: MakeCard, make_kernel: MakeKernel
-) -> None:
-    kernel = make_kernel(make_card("a"))
-    cancelled = threading.Event()
-    cancelled.set()
-    with pytest.raises(Interrupted):
-        kernel.tick(ask(), cancelled=cancelled)
-    assert kernel.store.turns()[0].status == "interrupted"
-    assert kernel.host.resident() == {}
-
-
-@pytest.fixture
-def ctrl_c() -> Iterator[None]:
-    """Ctrl-C raises, also where the tests run in the background of a shell, which ignores it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("ctrl_c")
-def test_ctrl_c_keeps_what_there_is_and_charges_it(make_card: MakeCard, make_kernel: MakeKernel) -> None:
-    heard: list[str] = []
-    bus = EventBus()
-    bus.subscribe(lambda event: heard.append(type(event).__name__))
-    kernel = make_kernel(make_card("a", script=SLOW), bus=bus)
-    started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        kernel.tick(ask(), on_piece=after_pieces(10, _thread.interrupt_main))
-    assert time.monotonic() - started < 3.0
-    turn = kernel.store.turns()[0]
-    assert turn.status == "interrupted"
-    assert turn.answer.startswith("word word word")
-    assert turn.model == "a"
-    assert 0.2 < turn.atp["spent"] < turn.atp["granted"]
-    assert heard[-1] == "TurnEnded"
-    time.sleep(0.3)
-    assert heard[-1] == "TurnEnded"  # nothing runs on behind it
-    assert kernel.tick(ask(max_tokens=2)).answer == "word word"
-
-
-# --- several processes, and damage ---
-
-PROCESS = """
-import sys
-from pathlib import Path
-from sage.config import AtpSettings, EventSettings, Settings
-from sage.kernel.sense import Request
-from sage.kernel.session import open_kernel
-from sage.types import Message
-from sage.zoo.card import ModelCard
-
-home, name, ticks, token_s = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
-card = ModelCard(name=name, source="package", sha256="", bytes=1000, license="none", context_length=2048,
-                 backend="fake", script={"answer": "one two three " * 30, "token_s": token_s})
-settings = Settings(atp=AtpSettings(grant=5.0))
-with open_kernel(home=home, settings=settings, catalog={name: card}) as kernel:
-    for number in range(ticks):
-        request = Request(messages=(Message(role="user", content=f"{name} {number}"),), session=name,
-                          verify=lambda text: 1.0)
-        kernel.tick(request, on_piece=lambda piece: print(piece.text, flush=True))
-"""
-
-
-def start(home: Path, name: str, ticks: int, token_s: float) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", PROCESS, str(home), name, str(ticks), str(token_s)],
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "SAGE_HOME": str(home)},
-    )
-
-
-def test_a_killed_process_leaves_a_turn_that_the_next_one_settles(
-    home: Path, make_kernel: MakeKernel
-) -> None:
-    with start(home, "a", 1, 0.1) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "one\n"
-        workers = psutil.Process(process.pid).children()
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait(10)
-    psutil.wait_procs(workers, timeout=5)
-    assert [worker for worker in workers if worker.is_running()] == []  # a worker ends with its parent
-    left = accounts(home / "sage.db")
-    assert [balance for name, balance in left.items() if name.startswith("held:")] == [5_000_000]
-
-    kernel = make_kernel()
-    (turn,) = kernel.store.turns()
-    assert (turn.status, turn.prompt) == ("abandoned", "a 0")
-    after = accounts(home / "sage.db")
-    assert [name for name in after if name.startswith("held:")] == []
-    assert after["budget"] >= left["budget"] + 5_000_000
-    assert "spent" not in after
-
-
-def test_a_turn_that_still_runs_elsewhere_is_left_alone(home: Path, make_kernel: MakeKernel) -> None:
-    with start(home, "a", 1, 0.01) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
-        kernel = make_kernel()
-        assert kernel.store.turns()[0].status == "running"
-        assert any(name.startswith("held:") for name in accounts(home / "sage.db"))
-        process.communicate(timeout=20)
-    assert kernel.store.turns()[0].status == "done"
-
-
-def test_two_processes_share_one_home(home: Path, make_kernel: MakeKernel) -> None:
-    processes = [start(home, name, 12, 0.0) for name in "ab"]
-    for process in processes:
-        process.communicate(timeout=60)
-    assert [process.returncode for process in processes] == [0, 0]
-    kernel = make_kernel()
-    turns = kernel.store.turns()
-    assert [turn.status for turn in turns] == ["done"] * 24
-    spent = sum(round(turn.atp["spent"] * 1e6) for turn in turns)
-    balances = accounts(home / "sage.db")
-    assert balances["spent"] == spent > 0
-    for name in "ab":
-        record = kernel.books.trust().record(name, "chat")
-        assert record is not None
-        assert record.weight == pytest.approx(12, rel=1e-3)
-
-
-def test_two_threads_share_one_kernel(make_card: MakeCard, make_kernel: MakeKernel) -> None:
-    kernel = make_kernel(make_card("a", prior=0.9), make_card("b"))
-    replies: list[str] = []
-
-    def work(name: str) -> None:
-        for number in range(5):
-            replies.append(kernel.tick(ask(f"{name} {number}", session=name)).answer)
-
-    threads = [threading.Thread(target=work, args=(name,)) for name in ("x", "y", "z")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert sorted(replies) == sorted(f"You said: {name} {n}" for name in "xyz" for n in range(5))
-
-
-def test_a_database_that_is_none_is_refused_and_left_as_it_is(home: Path) -> None:
-    path = home / "sage.db"
-    path.write_bytes(b"This is not a database. " * 400)
-    before = path.read_bytes()
-    with pytest.raises(StoreError, match="not a database") as caught, open_kernel(home=home, catalog={}):
-        pass
-    assert caught.value.exit_code == 4
-    assert path.read_bytes() == before
-    assert sorted(p.name for p in home.iterdir()) == ["sage.db"]
-
-
-def test_a_damaged_database_is_refused_and_left_as_it_is(
-    home: Path, make_card: MakeCard, tmp_path: Path
-) -> None:
-    with open_kernel(home=home, settings=Settings(), catalog={"a": make_card("a")}) as kernel:
-        kernel.tick(ask())
-    path = home / "sage.db"
-    path.write_bytes(path.read_bytes()[:4096] + b"\xff" * 4096 + path.read_bytes()[8192:])
-    before = path.read_bytes()
-    # Page 2 holds rows: it may be met on opening or on first use, and is never written to.
-    with (
-        pytest.raises(StoreError),
-        open_kernel(home=home, settings=Settings(), catalog={"a": make_card("a")}) as kernel,
-    ):
-        kernel.tick(ask())
-    assert path.read_bytes() == before
-    path.rename(tmp_path / "aside.db")
-
-
-def test_models_are_unloaded_on_leaving(home: Path, make_card: MakeCard) -> None:
-    settings = Settings(models=ModelSettings(stop_timeout_s=0.5))
-    with open_kernel(home=home, settings=settings, catalog={"a": make_card("a")}) as kernel:
-        kernel.tick(ask())
-        assert len(psutil.Process().children()) == 1
-    assert psutil.Process().children() == []
-    assert list((home / "run").glob("*.json")) == []

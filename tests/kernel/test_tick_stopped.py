@@ -1,0 +1,252 @@
+"""A tick that is stopped, killed, shared with others, or given a broken database."""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from sage.config import ModelSettings, Settings
+from sage.errors import (
+    Interrupted,
+    StoreError,
+)
+from sage.events import EventBus
+from sage.kernel.sense import Request
+from sage.kernel.session import open_kernel
+from sage.kernel.tick import Kernel
+from sage.types import Piece
+from sage.zoo.card import ModelCard
+
+MakeCard = Callable[..., ModelCard]
+MakeKernel = Callable[..., Kernel]
+Ask = Callable[..., Request]
+Accounts = Callable[[], dict[str, int]]
+
+pytestmark = pytest.mark.usefixtures("sound_and_tidy")
+
+
+# --- being stopped ---
+
+SLOW = {"answer": "word " * 400, "token_s": 0.02}
+
+
+def after_pieces(count: int, then: Callable[[], None]) -> Callable[[Piece], None]:
+    seen = 0
+
+    def on_piece(_piece: Piece) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == count:
+            then()
+
+    return on_piece
+
+
+def test_a_cancel_keeps_what_there_is(make_card: MakeCard, make_kernel: MakeKernel, ask: Ask) -> None:
+    kernel = make_kernel(make_card("a", script=SLOW), make_card("b"))
+    cancelled = threading.Event()
+    started = time.monotonic()
+    reply = kernel.tick(
+        ask(verify=lambda _text: 1.0), on_piece=after_pieces(5, cancelled.set), cancelled=cancelled
+    )
+    assert time.monotonic() - started < 3.0
+    assert reply.answer.startswith("word word word word word")
+    assert len(reply.answer) < 300
+    assert (reply.finish_reason, reply.irp["halt_reason"]) == ("cancelled", "cancelled")
+    assert reply.outcomes == ()  # half an answer teaches nothing
+    turn = kernel.store.turn(reply.turn_id)
+    assert (turn.status, turn.answer) == ("interrupted", reply.answer)
+    assert set(kernel.host.resident()) == {"a"}
+    assert kernel.tick(ask(model="a", max_tokens=3)).answer == "word word word"  # its worker lives on
+
+
+def test_a_cancel_before_the_first_word_is_an_interruption(
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
+) -> None:
+    kernel = make_kernel(make_card("a"))
+    cancelled = threading.Event()
+    cancelled.set()
+    with pytest.raises(Interrupted):
+        kernel.tick(ask(), cancelled=cancelled)
+    assert kernel.store.turns()[0].status == "interrupted"
+    assert kernel.host.resident() == {}
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C raises, also where the tests run in the background of a shell, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_keeps_what_there_is_and_charges_it(
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
+) -> None:
+    heard: list[str] = []
+    bus = EventBus()
+    bus.subscribe(lambda event: heard.append(type(event).__name__))
+    kernel = make_kernel(make_card("a", script=SLOW), bus=bus)
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        kernel.tick(ask(), on_piece=after_pieces(10, _thread.interrupt_main))
+    assert time.monotonic() - started < 3.0
+    turn = kernel.store.turns()[0]
+    assert turn.status == "interrupted"
+    assert turn.answer.startswith("word word word")
+    assert turn.model == "a"
+    assert 0.2 < turn.atp["spent"] < turn.atp["granted"]
+    assert heard[-1] == "TurnEnded"
+    time.sleep(0.3)
+    assert heard[-1] == "TurnEnded"  # nothing runs on behind it
+    assert kernel.tick(ask(max_tokens=2)).answer == "word word"
+
+
+# --- several processes, and damage ---
+
+PROCESS = """
+import sys
+from pathlib import Path
+from sage.config import AtpSettings, EventSettings, Settings
+from sage.kernel.sense import Request
+from sage.kernel.session import open_kernel
+from sage.types import Message
+from sage.zoo.card import ModelCard
+
+home, name, ticks, token_s = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+card = ModelCard(name=name, source="package", sha256="", bytes=1000, license="none", context_length=2048,
+                 backend="fake", script={"answer": "one two three " * 30, "token_s": token_s})
+settings = Settings(atp=AtpSettings(grant=5.0))
+with open_kernel(home=home, settings=settings, catalog={name: card}) as kernel:
+    for number in range(ticks):
+        request = Request(messages=(Message(role="user", content=f"{name} {number}"),), session=name,
+                          verify=lambda text: 1.0)
+        kernel.tick(request, on_piece=lambda piece: print(piece.text, flush=True))
+"""
+
+
+def start(home: Path, name: str, ticks: int, token_s: float) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", PROCESS, str(home), name, str(ticks), str(token_s)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "SAGE_HOME": str(home)},
+    )
+
+
+def test_a_killed_process_leaves_a_turn_that_the_next_one_settles(
+    home: Path, make_kernel: MakeKernel, accounts: Accounts
+) -> None:
+    with start(home, "a", 1, 0.1) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "one\n"
+        workers = psutil.Process(process.pid).children()
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait(10)
+    psutil.wait_procs(workers, timeout=5)
+    assert [worker for worker in workers if worker.is_running()] == []  # a worker ends with its parent
+    left = accounts()
+    assert [balance for name, balance in left.items() if name.startswith("held:")] == [5_000_000]
+
+    kernel = make_kernel()
+    (turn,) = kernel.store.turns()
+    assert (turn.status, turn.prompt) == ("abandoned", "a 0")
+    after = accounts()
+    assert [name for name in after if name.startswith("held:")] == []
+    assert after["budget"] >= left["budget"] + 5_000_000
+    assert "spent" not in after
+
+
+def test_a_turn_that_still_runs_elsewhere_is_left_alone(
+    home: Path, make_kernel: MakeKernel, accounts: Accounts
+) -> None:
+    with start(home, "a", 1, 0.01) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        kernel = make_kernel()
+        assert kernel.store.turns()[0].status == "running"
+        assert any(name.startswith("held:") for name in accounts())
+        process.communicate(timeout=20)
+    assert kernel.store.turns()[0].status == "done"
+
+
+def test_two_processes_share_one_home(home: Path, make_kernel: MakeKernel, accounts: Accounts) -> None:
+    processes = [start(home, name, 12, 0.0) for name in "ab"]
+    for process in processes:
+        process.communicate(timeout=60)
+    assert [process.returncode for process in processes] == [0, 0]
+    kernel = make_kernel()
+    turns = kernel.store.turns()
+    assert [turn.status for turn in turns] == ["done"] * 24
+    spent = sum(round(turn.atp["spent"] * 1e6) for turn in turns)
+    balances = accounts()
+    assert balances["spent"] == spent > 0
+    for name in "ab":
+        record = kernel.books.trust().record(name, "chat")
+        assert record is not None
+        assert record.weight == pytest.approx(12, rel=1e-3)
+
+
+def test_two_threads_share_one_kernel(make_card: MakeCard, make_kernel: MakeKernel, ask: Ask) -> None:
+    kernel = make_kernel(make_card("a", prior=0.9), make_card("b"))
+    replies: list[str] = []
+
+    def work(name: str) -> None:
+        for number in range(5):
+            replies.append(kernel.tick(ask(f"{name} {number}", session=name)).answer)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in ("x", "y", "z")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(replies) == sorted(f"You said: {name} {n}" for name in "xyz" for n in range(5))
+
+
+def test_a_database_that_is_none_is_refused_and_left_as_it_is(home: Path) -> None:
+    path = home / "sage.db"
+    path.write_bytes(b"This is not a database. " * 400)
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="not a database") as caught, open_kernel(home=home, catalog={}):
+        pass
+    assert caught.value.exit_code == 4
+    assert path.read_bytes() == before
+    assert sorted(p.name for p in home.iterdir()) == ["sage.db"]
+
+
+def test_a_damaged_database_is_refused_and_left_as_it_is(
+    home: Path, make_card: MakeCard, tmp_path: Path, ask: Ask
+) -> None:
+    with open_kernel(home=home, settings=Settings(), catalog={"a": make_card("a")}) as kernel:
+        kernel.tick(ask())
+    path = home / "sage.db"
+    path.write_bytes(path.read_bytes()[:4096] + b"\xff" * 4096 + path.read_bytes()[8192:])
+    before = path.read_bytes()
+    # Page 2 holds rows: it may be met on opening or on first use, and is never written to.
+    with (
+        pytest.raises(StoreError),
+        open_kernel(home=home, settings=Settings(), catalog={"a": make_card("a")}) as kernel,
+    ):
+        kernel.tick(ask())
+    assert path.read_bytes() == before
+    path.rename(tmp_path / "aside.db")
+
+
+def test_models_are_unloaded_on_leaving(home: Path, make_card: MakeCard, ask: Ask) -> None:
+    settings = Settings(models=ModelSettings(stop_timeout_s=0.5))
+    with open_kernel(home=home, settings=settings, catalog={"a": make_card("a")}) as kernel:
+        kernel.tick(ask())
+        assert len(psutil.Process().children()) == 1
+    assert psutil.Process().children() == []
+    assert list((home / "run").glob("*.json")) == []
