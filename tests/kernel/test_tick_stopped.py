@@ -182,20 +182,20 @@ def test_a_turn_that_still_runs_elsewhere_is_left_alone(
 
 
 def test_two_processes_share_one_home(home: Path, make_kernel: MakeKernel, accounts: Accounts) -> None:
-    processes = [start(home, name, 12, 0.0) for name in "ab"]
+    processes = [start(home, name, 6, 0.0) for name in "ab"]
     for process in processes:
         process.communicate(timeout=60)
     assert [process.returncode for process in processes] == [0, 0]
     kernel = make_kernel()
     turns = kernel.store.turns()
-    assert [turn.status for turn in turns] == ["done"] * 24
+    assert [turn.status for turn in turns] == ["done"] * 12
     spent = sum(round(turn.atp["spent"] * 1e6) for turn in turns)
     balances = accounts()
     assert balances["spent"] == spent > 0
     for name in "ab":
         record = kernel.books.trust().record(name, "chat")
         assert record is not None
-        assert record.weight == pytest.approx(12, rel=1e-3)
+        assert record.weight == pytest.approx(6, rel=1e-3)
 
 
 def test_two_threads_share_one_kernel(make_card: MakeCard, make_kernel: MakeKernel, ask: Ask) -> None:
@@ -203,7 +203,7 @@ def test_two_threads_share_one_kernel(make_card: MakeCard, make_kernel: MakeKern
     replies: list[str] = []
 
     def work(name: str) -> None:
-        for number in range(5):
+        for number in range(3):
             replies.append(kernel.tick(ask(f"{name} {number}", session=name)).answer)
 
     threads = [threading.Thread(target=work, args=(name,)) for name in ("x", "y", "z")]
@@ -211,7 +211,7 @@ def test_two_threads_share_one_kernel(make_card: MakeCard, make_kernel: MakeKern
         thread.start()
     for thread in threads:
         thread.join(30)
-    assert sorted(replies) == sorted(f"You said: {name} {n}" for name in "xyz" for n in range(5))
+    assert sorted(replies) == sorted(f"You said: {name} {n}" for name in "xyz" for n in range(3))
 
 
 def test_a_database_that_is_none_is_refused_and_left_as_it_is(home: Path) -> None:

@@ -101,7 +101,7 @@ def test_no_more_turns_than_any_context_holds(store: VerbatimStore) -> None:
     assert (messages[0], messages[-2]) == ("q3", f"q{MOST_TURNS + 2}")
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     said=st.lists(
         st.tuples(st.text(st.characters(codec="utf-8"), max_size=9), st.text("ab", max_size=9)), max_size=6
