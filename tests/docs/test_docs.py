@@ -111,7 +111,9 @@ def test_settings_in_documents_exist() -> None:
     sections = "|".join({key.split(".")[0] for key in known})
     for path in DOCUMENTS:
         for name in re.findall(rf"`((?:{sections})\.[a-z_]+)`", path.read_text(encoding="utf-8")):
-            assert name in known or name.endswith((".py", ".toml", ".jsonl")), f"{path.name}: no setting {name}"
+            assert name in known or name.endswith((".py", ".toml", ".jsonl")), (
+                f"{path.name}: no setting {name}"
+            )
 
 
 def test_exit_codes_in_documents_are_those_of_the_errors() -> None:

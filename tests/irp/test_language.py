@@ -251,3 +251,10 @@ def test_a_model_that_passed_the_work_on_is_not_the_one_that_answered() -> None:
         temperature=0.0,
     )
     assert one.step((), 9.0).state[0].model == "b"
+
+
+def test_a_model_that_repeats_itself_does_not_agree_with_itself() -> None:
+    once, twice = (draft("Rome.", -0.6),), (draft("Rome.", -0.6), draft("Rome.", -0.6))
+    assert plugin().energies(twice) == [plugin().energy(once)] * 2
+    backed = (draft("Rome.", -0.6), draft("Rome.", -0.6, model="b"))
+    assert plugin().energy(backed) < plugin().energy(once)

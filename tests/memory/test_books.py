@@ -244,3 +244,15 @@ def test_rates_follow_a_machine_that_has_changed(books: Books) -> None:
     for _ in range(20):
         books.measure("a", [("generate_tok_s", 10.0)])
     assert books.rates()["a"]["generate_tok_s"] == pytest.approx(10.0, abs=0.1)
+
+
+def test_grants_of_turns_that_run_no_more_come_back(books: Books, db: Database, clock: FakeClock) -> None:
+    for name in ("turn-running", "turn-ended"):
+        turn(db, clock, name)
+        books.grant(name, want=10.0, need=0.0)
+    db.execute("UPDATE turns SET status = 'abandoned' WHERE id = 'turn-ended'")
+    books.release_ended()
+    books.release_ended()
+    assert balances(db).get("held:turn-ended", 0) == 0
+    assert balances(db)["held:turn-running"] == 10_000_000
+    assert books.balance() == pytest.approx(90.0)

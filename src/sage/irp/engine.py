@@ -127,12 +127,12 @@ def _run_step(
     cancelled: threading.Event,
     clock: Clock,
 ) -> Step[S]:
-    done: queue.Queue[Step[S] | Exception] = queue.Queue()
+    done: queue.Queue[Step[S] | BaseException] = queue.Queue()
 
     def work() -> None:
         try:
             done.put(plugin.step(state, limits.atp - atp))
-        except Exception as error:
+        except BaseException as error:  # SystemExit too: unreported, it would look like a hang
             done.put(error)
 
     try:
@@ -149,6 +149,6 @@ def _run_step(
         with contextlib.suppress(queue.Empty):
             done.get(timeout=limits.grace)  # so that nothing runs on, and what it took can be counted
         raise
-    if isinstance(result, Exception):
+    if isinstance(result, BaseException):
         raise result
     return result

@@ -5,6 +5,7 @@ Owns: turning drafts into outcomes. Must not know: what trust does with them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from sage.irp.plugins.language import Draft, Drafts, likeness
@@ -40,13 +41,23 @@ def judge(
             if name != model and other.valid and max(len(other.completion.text), len(text)) <= COMPARABLE
         ]
         if verify is not None:
-            outcomes.append(outcome(turn, model, verify(text), "verifier", now))
+            if (quality := _verified(verify, text)) is not None:
+                outcomes.append(outcome(turn, model, quality, "verifier", now))
         elif not draft.valid and draft.completion.finish_reason == "stop":
             outcomes.append(outcome(turn, model, 0.0, "verifier", now))
         elif peers:
             agreed = sum(likeness(text, peer) for peer in peers) / len(peers)
             outcomes.append(outcome(turn, model, agreed, "agreement", now))
     return tuple(outcomes)
+
+
+def _verified(verify: Callable[[str], float], text: str) -> float | None:
+    """What the verifier says, or None where it fails or gives no number: an answer is not lost to that."""
+    try:
+        quality = float(verify(text))
+    except Exception:
+        return None
+    return quality if math.isfinite(quality) else None
 
 
 def outcome(turn: Turn, model: str, quality: float, source: OutcomeSource, now: float) -> Outcome:

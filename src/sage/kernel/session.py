@@ -52,8 +52,8 @@ def open_kernel(
     if settings.events.log:
         bus.subscribe(JsonlLog(home / "events.jsonl", max_bytes=settings.events.max_bytes, clock=clock))
     with open_books(home, settings, clock) as (store, books):
-        for turn_id in store.abandon_dead():
-            books.settle(turn_id, spent=0.0)  # whoever ran it is gone, and its grant with it
+        store.abandon_dead()
+        books.release_ended()
         rates = books.rates()
 
         def need(card: ModelCard) -> int:

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from sage.clock import Clock
 from sage.config import AtpSettings, SelectorSettings
-from sage.economy.ledger import BUDGET, Ledger
+from sage.economy.ledger import BUDGET, Ledger, held
 from sage.economy.trust import TrustBook, TrustRecord
 from sage.memory.db import Database
 from sage.memory.verbatim import VerbatimStore
@@ -97,6 +97,16 @@ class Books:
     def settle(self, turn_id: str, *, spent: float) -> float:
         """See :meth:`Ledger.settle`. Settling a turn again charges nothing."""
         return self._change(lambda ledger: ledger.settle(turn_id, spent=spent))
+
+    def release_ended(self) -> None:
+        """Give back what is held for turns that run no more: their process ended before it could settle."""
+        rows = self._db.execute(
+            "SELECT substr(name, length(?1) + 1) FROM accounts WHERE name LIKE ?1 || '%'"
+            " AND substr(name, length(?1) + 1) NOT IN (SELECT id FROM turns WHERE status = 'running')",
+            (held(""),),
+        )
+        for (turn_id,) in rows:
+            self.settle(turn_id, spent=0.0)
 
     def _change(self, event: Callable[[Ledger], T]) -> T:
         """One business event: recover what time brought, apply it, write entries and balances."""

@@ -6,7 +6,7 @@ it asks models through the function it is given.
 Energy of a draft, in [0, 1]:
   1                              when it is empty, or a schema was asked for and not kept
   doubt x (1 - agreement / 2)    otherwise, with doubt = max(1 - exp(mean log-probability), repetition)
-                                 and agreement the likeness to the valid draft nearest to it (0 without any)
+                                 and agreement the likeness to the nearest valid draft of another model
 Agreement halves doubt at most and dissent leaves it: another opinion never makes the best draft worse.
 """
 
@@ -110,7 +110,8 @@ class LanguagePlugin:
             if not draft.valid:
                 result.append(1.0)
                 continue
-            others = [other for other in state if other is not draft and other.valid]
+            # A model that says the same again agrees with itself: that is no evidence.
+            others = [other for other in state if other.model != draft.model and other.valid]
             agreed = max((likeness(draft.completion.text, o.completion.text) for o in others), default=0.0)
             result.append(doubt(draft.completion) * (1.0 - agreed / 2.0))
         return result
