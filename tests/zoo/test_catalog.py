@@ -9,7 +9,14 @@ import pytest
 
 from sage.errors import ConfigError, ModelNotFound, UsageError
 from sage.zoo.card import Figure, ModelCard
-from sage.zoo.catalog import add_user_card, check_name, default_cards, find_card, load_catalog
+from sage.zoo.catalog import (
+    add_user_card,
+    check_name,
+    default_cards,
+    find_card,
+    load_catalog,
+    remove_user_card,
+)
 from sage.zoo.sources import present
 
 CARD = ModelCard(
@@ -76,6 +83,19 @@ def test_a_card_survives_the_file(home: Path) -> None:
     catalog = load_catalog(home)
     assert catalog["mine"] == changed
     assert "other" in catalog
+    assert [path.name for path in home.iterdir()] == ["catalog.toml"]
+
+
+def test_a_card_of_ones_own_can_be_taken_out_again(home: Path) -> None:
+    assert not remove_user_card(home, "mine")
+    assert list(home.iterdir()) == []
+    add_user_card(home, CARD)
+    add_user_card(home, replace(CARD, name="gemma-3-270m"))
+    assert remove_user_card(home, "mine")
+    assert "mine" not in load_catalog(home)
+    assert remove_user_card(home, "gemma-3-270m")
+    assert load_catalog(home)["gemma-3-270m"].source == "package", "the shipped card is in force again"
+    assert not remove_user_card(home, "gemma-3-270m")
     assert [path.name for path in home.iterdir()] == ["catalog.toml"]
 
 

@@ -20,7 +20,6 @@ import pytest
 
 from sage.clock import FakeClock
 from sage.errors import (
-    BackendMissing,
     DownloadFailed,
     NoDiskSpace,
     ResourceError,
@@ -32,7 +31,7 @@ from sage.errors import (
 from sage.events import Event, EventBus, ModelPulled, PullProgress
 from sage.zoo import sources, wheels
 from sage.zoo.card import ModelCard, WheelMember
-from sage.zoo.sources import card_from_uri, model_path, present, pull, remove
+from sage.zoo.sources import card_from_uri, model_path, present, pull, remove, state
 from sage.zoo.vet import read_gguf
 
 FAKE_PIP = """
@@ -139,6 +138,51 @@ def test_what_is_there_is_not_fetched_again(shop: Shop, home: Path) -> None:
     assert pull(shop.card, home, bus=shop.bus, offline=True) == model_path(shop.card, home)
     assert len(shop.calls()) == 3
     assert shop.events == []
+
+
+@pytest.mark.parametrize("how", ["longer", "shorter", "header", "hash"])
+def test_a_damaged_file_is_fetched_anew(how: str, shop: Shop, home: Path) -> None:
+    path, content = shop.pull(home), shop.content
+    damaged = {
+        "longer": content + b"x",
+        "shorter": content[:-1],
+        "header": b"x" * len(content),
+        "hash": content[:-1] + b"x",
+    }[how]
+    path.write_bytes(damaged)
+    assert state(shop.card, home) == ("damaged" if how in ("longer", "shorter") else "present")
+    with pytest.raises(WeightsMissing, match=r"damaged, and models\.offline"):
+        pull(shop.card, home, offline=True)
+    (shop.folder / "words").write_text("ERROR: no network today")
+    with pytest.raises(DownloadFailed):
+        shop.pull(home)
+    assert path.read_bytes() == damaged, "the old file stays until the new one is whole"
+    (shop.folder / "words").unlink()
+    assert shop.pull(home).read_bytes() == content
+    assert state(shop.card, home) == "present"
+
+
+def test_a_vetted_model_says_how_it_is_repaired(shop: Shop, home: Path) -> None:
+    assert state(shop.card, home) == "absent"
+    with pytest.raises(WeightsMissing) as missing:
+        sources.vetted(shop.card, home)
+    path = shop.pull(home)
+    assert sources.vetted(shop.card, home).architecture == "llama"
+    path.write_bytes(b"x" * shop.card.bytes)
+    with pytest.raises(UnsafeFile, match=r"^its file is damaged: not a GGUF file") as header:
+        sources.vetted(shop.card, home)
+    path.write_bytes(b"x")
+    with pytest.raises(UnsafeFile, match=r"^its file has 1 bytes, not the") as size:
+        sources.vetted(shop.card, home)
+    for caught in (missing, header, size):
+        assert caught.value.mend == "sage models pull tiny"
+
+
+def test_a_fake_model_is_never_fetched(shop: Shop, home: Path) -> None:
+    fake = replace(shop.card, source="fake", backend="fake")
+    assert state(fake, home) == "present"
+    pull(fake, home)
+    assert list(home.iterdir()) == []
 
 
 def test_offline_says_so_and_touches_nothing(shop: Shop, home: Path) -> None:
@@ -378,90 +422,6 @@ def test_uris_that_name_nothing(tmp_path: Path, gguf: Any) -> None:
         card_from_uri(f"file:{tmp_path}/none.gguf")
     with pytest.raises(UsageError, match="does not name a file"):
         card_from_uri("hf:owner/repo", "x")
-
-
-class FakeHub:
-    """The few names of huggingface_hub that are used, over a local file."""
-
-    def __init__(self, content: bytes, sha256: str) -> None:
-        self.content, self.sha256 = content, sha256
-        self.fail: Exception | None = None
-
-    def install(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        import types
-
-        names = ["GatedRepo", "LocalEntryNotFound", "RepositoryNotFound", "EntryNotFound"]
-        names += ["HFValidation", "HfHubHTTP"]
-        errors = types.SimpleNamespace(**{f"{n}Error": type(f"{n}Error", (Exception,), {}) for n in names})
-        found = types.SimpleNamespace(size=len(self.content), etag=self.sha256)
-        module = types.SimpleNamespace(
-            errors=errors,
-            hf_hub_url=lambda repo, path: f"{repo}/{path}",
-            get_hf_file_metadata=lambda _: found,
-            hf_hub_download=self.download,
-        )
-        self.errors = errors
-
-        class Tqdm:
-            def __init__(self, *args: object, disable: bool = False, **kwargs: object) -> None:
-                assert disable
-
-        monkeypatch.setitem(sys.modules, "huggingface_hub", module)
-        monkeypatch.setitem(sys.modules, "tqdm", types.SimpleNamespace(tqdm=Tqdm))
-
-    def download(self, repo: str, path: str, *, local_dir: Path, tqdm_class: Any) -> str:
-        bar = tqdm_class(total=len(self.content), name="x")
-        if self.fail:
-            raise self.fail
-        local_dir.mkdir()
-        target = local_dir / Path(path).name
-        for at in range(0, len(self.content), 1000):
-            with target.open("ab") as file:
-                file.write(self.content[at : at + 1000])
-            bar.update(len(self.content[at : at + 1000]))
-        return str(target)
-
-
-def test_a_file_from_the_hub(gguf: Any, home: Path, shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    content = gguf.bytes()
-    hub = FakeHub(content, hashlib.sha256(content).hexdigest())
-    hub.install(monkeypatch)
-    card = card_from_uri("hf:owner/repo/sub/Tiny-Q4.gguf")
-    assert (card.name, card.bytes, card.sha256) == ("tiny-q4", len(content), hub.sha256)
-    path = pull(card, home, bus=shop.bus)
-    assert path.read_bytes() == content
-    assert shop.progress()[-1] == len(content)
-    assert staged(home) == []
-    assert sources.describe(card, read_gguf(path)).context_length == 1024
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "said"),
-    [
-        ("GatedRepo", "DownloadFailed", "grants access"),
-        ("LocalEntryNotFound", "DownloadFailed", "cannot be reached"),
-        ("RepositoryNotFound", "ModelNotFound", "no such file"),
-        ("EntryNotFound", "ModelNotFound", "no such file"),
-        ("HfHubHTTP", "DownloadFailed", "the hub's own words"),
-    ],
-)
-def test_the_hubs_failures(
-    name: str, kind: str, said: str, gguf: Any, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hub = FakeHub(gguf.bytes(), "")
-    hub.install(monkeypatch)
-    card = card_from_uri("hf:owner/repo/tiny.gguf")
-    hub.fail = getattr(hub.errors, f"{name}Error")("the hub's own words")
-    with pytest.raises(SageError, match=said) as caught:
-        pull(card, home)
-    assert caught.value.name == kind
-
-
-def test_without_the_hub_client_its_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(BackendMissing) as caught:
-        card_from_uri("hf:owner/repo/tiny.gguf")
-    assert caught.value.mend == "pip install 'sage-kernel[hub]'"
 
 
 @pytest.mark.real

@@ -142,8 +142,9 @@ def test_other_alignments_are_fine(gguf: Any) -> None:
 
 
 def test_what_is_no_file(gguf: Any, tmp_path: Path) -> None:
-    with pytest.raises(WeightsMissing):
+    with pytest.raises(WeightsMissing) as caught:
         vet_gguf(tmp_path / "nowhere.gguf")
+    assert caught.value.mend == f"ls {tmp_path}"
     with pytest.raises(UnsafeFile, match="not a regular file"):
         vet_gguf(tmp_path)
     os.mkfifo(tmp_path / "pipe")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from sage.clock import Clock, SystemClock
 from sage.config import Settings, load_settings, sage_home
-from sage.errors import UnsafeFile
 from sage.events import EventBus, JsonlLog
 from sage.hardware.budget import budget_bytes
 from sage.hardware.disk import cached_disk_read
@@ -23,12 +22,14 @@ from sage.memory.db import Database
 from sage.memory.verbatim import VerbatimStore
 from sage.zoo.card import ModelCard
 from sage.zoo.catalog import load_catalog
-from sage.zoo.estimate import estimate
+from sage.zoo.estimate import MemoryEstimate, estimate
 from sage.zoo.host import Host
-from sage.zoo.sources import model_path
-from sage.zoo.vet import vet_gguf
+from sage.zoo.sources import check_size, model_path, vetted
 
-__all__ = ["memory_need", "open_books", "open_kernel"]
+__all__ = ["memory_need", "memory_parts", "open_books", "open_kernel"]
+
+_estimates: dict[tuple[Path, int, int, int], MemoryEstimate] = {}
+"""Vetting reads the whole header (10 to 100 ms): once for each state of a file is enough."""
 
 
 @contextmanager
@@ -101,18 +102,19 @@ def memory_need(home: Path, card: ModelCard, context: int) -> int:
     """
     if card.backend == "fake":
         return int(card.script.get("resident_mb", 20)) * 1_000_000
-    path = model_path(card, home)
-    stat = path.stat()
-    if stat.st_size != card.bytes:
-        raise UnsafeFile(
-            f"its file has {stat.st_size} bytes, not the {card.bytes} on its card",
-            mend=f"sage models pull {card.name}",
-        )
-    return _estimate(path, stat.st_size, stat.st_mtime_ns, min(context, card.context_length))
+    return memory_parts(home, card, context).total
 
 
-@lru_cache(maxsize=256)
-def _estimate(path: Path, size: int, changed: int, context: int) -> int:
-    """Vetting reads the whole header (10 to 100 ms): once for each state of a file is enough."""
-    del size, changed
-    return estimate(vet_gguf(path), context=context).total
+def memory_parts(home: Path, card: ModelCard, context: int) -> MemoryEstimate:
+    """What a model with weights will take with this context, of at most what it can hold.
+
+    Raises:
+        UnsafeFile: the file is damaged. WeightsMissing: there is no file.
+    """
+    check_size(card, home)
+    stat = model_path(card, home).stat()
+    context = min(context, card.context_length)
+    key = (model_path(card, home), stat.st_size, stat.st_mtime_ns, context)
+    if key not in _estimates:
+        _estimates[key] = estimate(vetted(card, home), context=context)
+    return _estimates[key]

@@ -19,7 +19,7 @@ from typing import Any, get_args
 from sage.errors import ConfigError, ModelNotFound, UsageError, did_you_mean
 from sage.zoo.card import Figure, ModelCard, PromptStyle, Provenance, WheelMember
 
-__all__ = ["add_user_card", "check_name", "default_cards", "find_card", "load_catalog"]
+__all__ = ["add_user_card", "check_name", "default_cards", "find_card", "load_catalog", "remove_user_card"]
 
 # Names become file names and requirement lines, so what they may hold is spelt out.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -246,8 +246,24 @@ def add_user_card(home: Path, card: ModelCard) -> None:
     Raises:
         ConfigError: the file that is there is wrong, or the card cannot be read back.
     """
+    _write_user_cards(home, _user_cards(home) | {card.name: card})
+
+
+def remove_user_card(home: Path, name: str) -> bool:
+    """Take the card out of ``home/catalog.toml``, all or nothing; False when it is not in there.
+
+    Raises:
+        ConfigError: the file that is there is wrong.
+    """
+    cards = _user_cards(home)
+    if cards.pop(name, None) is None:
+        return False
+    _write_user_cards(home, cards)
+    return True
+
+
+def _write_user_cards(home: Path, cards: Mapping[str, ModelCard]) -> None:
     path = home / "catalog.toml"
-    cards = _user_cards(home) | {card.name: card}
     lines = [
         "# Cards of your own; the form is that of the catalog SAGE ships. `sage models pull` writes here."
     ]

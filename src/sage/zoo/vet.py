@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import BinaryIO
 
 from sage.errors import UnsafeFile, WeightsMissing
@@ -207,13 +208,15 @@ def _open(path: Path) -> Iterator[_Reader]:
     try:
         # Looked at before it is opened: opening a FIFO would wait for a writer.
         if not stat.S_ISREG(path.stat().st_mode):
-            raise UnsafeFile(f"{path.name} is not a regular file")
+            raise UnsafeFile(f"{path.name} is not a regular file", mend="Name a GGUF file.")
         with path.open("rb", buffering=0) as file:
             yield _Reader(file, path, os.fstat(file.fileno()).st_size)
     except FileNotFoundError as error:
-        raise WeightsMissing(f"There is no file {path}") from error
+        raise WeightsMissing(f"There is no file {path}", mend=f"ls {quote(str(path.parent))}") from error
     except OSError as error:
-        raise UnsafeFile(f"{path.name} cannot be read: {error.strerror}") from error
+        raise UnsafeFile(
+            f"{path.name} cannot be read: {error.strerror}", mend=f"ls -l {quote(str(path))}"
+        ) from error
 
 
 def _tensor(reader: _Reader, names: set[str]) -> TensorInfo:
