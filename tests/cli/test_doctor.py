@@ -124,8 +124,11 @@ def test_home(home: Path, lockable: Lockable) -> None:
         expect(checks.check_home(folder / "new"), "FAIL", "cannot be written")
 
 
-def test_config(home: Path) -> None:
-    expect(checks.check_config(), "OK", "defaults")
+def test_config(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expect(checks.check_config(), "OK", "defaults; no sage.toml; in force from the environment: SAGE_HOME")
+    monkeypatch.setenv("SAGE_MODELS__THREADS", "2")
+    expect(checks.check_config(), "OK", "no sage.toml; in force", "SAGE_HOME, SAGE_MODELS__THREADS")
+    assert "defaults" not in checks.check_config().detail
     (home / "sage.toml").write_text("[models]\noffline = true\n")
     expect(checks.check_config(), "OK", str(home / "sage.toml"))
     (home / "sage.toml").write_text("[models]\nofline = true\n")
@@ -138,10 +141,13 @@ def test_backend() -> None:
 
 
 def test_models() -> None:
-    expect(checks.check_models({"a": True, "b": True}), "OK", "a, b")
-    expect(checks.check_models({"a": True, "b": False}), "WARN", "not here: b")
-    expect(checks.check_models({"a": False, "b": False}), "FAIL", "a, b")
-    assert checks.check_models({"a": False}).mend == "sage models pull"
+    expect(checks.check_models(["a", "b"], [], {}), "OK", "a, b")
+    expect(checks.check_models(["a"], ["b"], {}), "WARN", "not here: b")
+    expect(checks.check_models([], ["a", "b"], {}), "FAIL", "a, b")
+    assert checks.check_models([], ["a"], {}).mend == "sage models pull"
+    damaged = checks.check_models(["a"], ["b"], {"c": "cut short", "d": "cut short"})
+    expect(damaged, "FAIL", "c is damaged: cut short", "not here: b")
+    assert damaged.mend == "sage models pull c && sage models pull d"
 
 
 @pytest.mark.parametrize("error", [RuntimeError("worker gone"), OSError("worker gone"), AssertionError()])
@@ -202,7 +208,7 @@ def test_a_check_that_breaks_is_one_failure(home: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(module, "_disk_speed", broken)
     monkeypatch.setattr(module, "_round_trip", broken)
-    monkeypatch.setattr(module, "_default_models", lambda _home: {"a": True})
+    monkeypatch.setattr(module, "_models", lambda _home: (["a"], [], {}))
     report = {check.name: check for check in module.run_checks(home)}
     assert len(report) == 16
     expect(report["disk speed"], "FAIL", "ZeroDivisionError: oh")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ import pytest
 import typer
 
 from sage.cli import models
+from sage.clock import FakeClock
+from sage.config import load_settings
 from sage.errors import Interrupted, UsageError
-from sage.events import EventBus, PullProgress
+from sage.events import EventBus, ModelPulled, PullProgress
+from sage.kernel.session import open_books
 from sage.zoo.catalog import find_card, load_catalog
 
 
@@ -51,6 +55,7 @@ def test_list_as_json(run_sage: Any) -> None:
     assert rows[0] == {
         "name": "smollm2-135m-instruct",
         "present": False,
+        "state": "absent",
         "resident": False,
         "bytes": 98_362_432,
         "license": "Apache-2.0",
@@ -90,13 +95,14 @@ def test_a_file_of_ones_own_from_pull_to_rm(run_sage: Any, own_file: Path, home:
     assert memory["total"] == parts
     assert memory["fits"] == (memory["total"] <= memory["free"])
     words = run_sage("models", "estimate", "own").stdout
-    assert "own with 4096 tokens of context fits." in words
+    assert "own with 512 tokens of context fits." in words
 
     done = run_sage("models", "rm", "own")
-    assert (done.returncode, done.stdout) == (0, f"own: {size} B freed\n")
+    gone = f"its card is removed from {home / 'catalog.toml'}"
+    assert (done.returncode, done.stdout) == (0, f"own: {size} B freed; {gone}\n")
     done = run_sage("models", "rm", "own")
     assert done.returncode == 3
-    assert "not on this machine" in done.stderr
+    assert "No model is called 'own'." in done.stderr
 
 
 def test_pulling_the_same_file_again_is_no_clash_but_another_is(run_sage: Any, own_file: Path) -> None:
@@ -117,7 +123,9 @@ def test_pulling_the_same_file_again_is_no_clash_but_another_is(run_sage: Any, o
         (["pull", "nothing"], 3, "No model is called"),
         (["pull", "gemma-3-270m", "--name", "x"], 2, "--name is for file: and hf:"),
         (["pull", "qwen2.5-coder-0.5b-instruct"], 2, "qwen2.5-coder-0.5b-instruct --yes"),
-        (["pull", "file:/nowhere.gguf"], 3, "There is no file"),
+        (["pull", "file:/nowhere.gguf"], 3, "There is no file /nowhere.gguf\n  fix: ls /\n"),
+        (["pull", "/a b/x.gguf"], 3, "fix: sage models pull 'file:/a b/x.gguf'"),
+        (["pull", "x.gguf"], 3, "No model is called 'x.gguf'.\n  fix: sage models pull file:x.gguf\n"),
     ],
 )
 def test_failures_say_what_and_how_to_mend_it(
@@ -160,20 +168,133 @@ def test_ctrl_c_says_that_the_pull_goes_on_later(
     assert capsys.readouterr().err == "smollm2-135m-instruct: 50 % (49 MB of 98 MB)\n"
 
 
-def test_no_name_pulls_the_defaults_and_skips_what_is_here(
+def test_no_name_pulls_the_defaults(
     monkeypatch: pytest.MonkeyPatch, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    asked: list[str] = []
-
-    def note(card: Any, home: Path, **_: object) -> Path:
-        asked.append(card.name)
-        return home / card.filename
+    def note(card: Any, home: Path, *, bus: EventBus, **_: object) -> Path:
+        if card.name.startswith("gemma"):
+            bus.emit(ModelPulled(model=card.name, bytes=card.bytes, seconds=1.0))
+        return home / str(card.filename)
 
     monkeypatch.setattr("sage.zoo.sources.pull", note)
-    monkeypatch.setattr("sage.zoo.sources.present", lambda card, _: card.name.startswith("smol"))
     models.pull()
-    assert asked == ["gemma-3-270m"]
-    assert "smollm2-135m-instruct: already here" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "smollm2-135m-instruct: already here, checked\n" in out
+    assert f"gemma-3-270m: 253 MB, checked, {home}" in out
+
+
+@pytest.mark.parametrize("size", ["same", "other"])
+def test_a_damaged_model_is_named_everywhere_and_mended_by_a_pull(
+    size: str, run_sage: Any, own_file: Path, home: Path
+) -> None:
+    assert run_sage("models", "pull", f"file:{own_file}").returncode == 0
+    done = run_sage("models", "pull", "own")
+    assert (done.returncode, done.stdout) == (0, "own: already here, checked\n")
+    installed, mend = home / "models" / "own.gguf", "fix: sage models pull own"
+    installed.write_bytes(b"x" * (own_file.stat().st_size if size == "same" else 10))
+    if size == "other":
+        row = next(r for r in json.loads(run_sage("models", "list", "--json").stdout) if r["name"] == "own")
+        assert (row["present"], row["state"]) == (False, "damaged")
+        assert "damaged" in run_sage("models", "list").stdout.splitlines()[-1]
+        assert f"own.gguf is damaged; {mend[5:]}" in run_sage("models", "show", "own").stdout
+    done = run_sage("models", "estimate", "own")
+    assert done.returncode == 5
+    assert "own: its file " in done.stderr
+    assert mend in done.stderr
+    report = {check["name"]: check for check in json.loads(run_sage("doctor", "--json").stdout)}
+    assert report["models"]["status"] == "FAIL"
+    assert "own is damaged: its file" in report["models"]["detail"]
+    assert report["models"]["mend"] == mend[5:]
+    done = run_sage("models", "pull", "own")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("own: was damaged; fetched again: ")
+    assert installed.read_bytes() == own_file.read_bytes()
+
+
+def test_a_slow_check_is_announced(
+    monkeypatch: pytest.MonkeyPatch, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = find_card(load_catalog(home), "gemma-3-270m")
+    monkeypatch.setattr(models, "NOTE_AFTER_S", 0.01)
+    with models._checking(card, EventBus(), here=False):
+        time.sleep(0.05)
+    assert capsys.readouterr().err == ""
+    with models._checking(card, EventBus(), here=True):
+        time.sleep(0.2)
+    assert capsys.readouterr().err == "Checking gemma-3-270m (253 MB) ...\n"
+
+
+def measure(home: Path, model: str, **rates: float) -> None:
+    with open_books(home, load_settings(), FakeClock()) as (_store, books):
+        books.measure(model, rates.items())
+
+
+def test_what_was_measured_here_replaces_what_was_published(run_sage: Any, home: Path) -> None:
+    words = run_sage("models", "show", "smollm2-135m-instruct").stdout
+    assert "rates       reads 470 tokens/s (published), writes 147 tokens/s (published), " in words
+    assert "loads in 0.3 s (published), takes 236 MB (published)\n" in words
+    assert "rewrite 0.62, any 0.43" in words
+    assert not (home / "sage.db").exists()
+    measure(home, "smollm2-135m-instruct", generate_tok_s=52.3, load_s=12.4, answer_tokens_fact=3.0)
+    words = run_sage("models", "show", "smollm2-135m-instruct").stdout
+    assert "reads 470 tokens/s (published), writes 52 tokens/s (measured here), " in words
+    assert "loads in 12 s (measured here), takes 236 MB (published)\n" in words
+    card = json.loads(run_sage("models", "show", "smollm2-135m-instruct", "--json").stdout)
+    assert card["measured"] == {"generate_tok_s": 52.3, "load_s": 12.4}
+    assert card["state"] == "absent"
+
+
+def test_the_estimate_is_what_loading_goes_by(run_sage: Any, own_file: Path, home: Path) -> None:
+    assert run_sage("models", "pull", f"file:{own_file}").returncode == 0
+    before = json.loads(run_sage("models", "estimate", "own", "--json").stdout)
+    assert (before["measured"], before["need"]) == (None, before["total"])
+    assert before["context"] == 512, "no more than the model can hold"
+    measure(home, "own", rss_bytes=60e6)
+    after = json.loads(run_sage("models", "estimate", "own", "--json").stdout)
+    assert (after["total"], after["measured"], after["need"]) == (before["total"], 60e6, 60e6)
+    words = run_sage("models", "estimate", "own").stdout.splitlines()
+    assert [line.split("  ")[0] for line in words[4:8]] == ["together", "measured here", "total", "free"]
+    assert "60 MB" in words[6]
+    tight = run_sage("models", "estimate", "own", env={"SAGE_MODELS__MEMORY_LIMIT_GB": "0.05"}).stdout
+    assert "does not fit: 10 MB too much" in tight
+
+
+def test_a_scripted_model(run_sage: Any, fakes: Any, home: Path) -> None:
+    fakes(script={"answer": "Hi.", "resident_mb": 70})
+    assert "scripted" in run_sage("models", "list").stdout.splitlines()[-1]
+    words = run_sage("models", "show", "script").stdout
+    assert "file        scripted, no file\n" in words
+    assert "sha256" not in words
+    assert json.loads(run_sage("models", "show", "script", "--json").stdout)["path"] is None
+    assert "script           70 MB\n" in run_sage("models", "estimate", "script").stdout
+    assert json.loads(run_sage("models", "estimate", "script", "--json").stdout)["need"] == 70_000_000
+    assert "nothing to pull" in run_sage("models", "pull", "script").stdout
+    done = run_sage("models", "rm", "script")
+    assert done.stdout == f"script: its card is removed from {home / 'catalog.toml'}\n"
+    assert run_sage("models", "show", "script").returncode == 3
+
+
+def test_a_shipped_card_stays_and_comes_back(run_sage: Any, fakes: Any) -> None:
+    done = run_sage("models", "rm", "gemma-3-270m")
+    assert done.returncode == 3
+    assert "not on this machine" in done.stderr
+    fakes(**{"gemma-3-270m": {"answer": "Hi."}})
+    assert (
+        "the shipped card of that name is in force again" in run_sage("models", "rm", "gemma-3-270m").stdout
+    )
+    assert run_sage("models", "show", "gemma-3-270m").returncode == 0
+
+
+def test_lines_wrap_under_themselves_on_a_terminal_only(start_sage: Any, run_sage: Any) -> None:
+    sage = start_sage("models", "show", "qwen2.5-coder-0.5b-instruct", tty=True, COLUMNS="80")
+    lines = sage.read_rest().splitlines()
+    assert all(len(line) <= 80 for line in lines)
+    assert sum(line.startswith(" " * 12) for line in lines) > 3
+    piped = run_sage("models", "show", "qwen2.5-coder-0.5b-instruct").stdout.splitlines()
+    assert any(len(line) > 80 for line in piped)
+    for command in (["list"], ["show", "gemma-3-270m"]):
+        out = run_sage("models", *command).stdout
+        assert out == "".join(f"{line.rstrip()}\n" for line in out.splitlines())
 
 
 def test_progress_off_a_terminal_is_a_line_each_tenth(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

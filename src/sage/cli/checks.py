@@ -218,15 +218,23 @@ def check_home(home: Path) -> Check:
 
 def check_config() -> Check:
     """Every file and variable is understood."""
-    from sage.config import config_files, load_settings
+    import os
+
+    from sage.config import ENV_PREFIX, config_files, load_settings, origins
     from sage.errors import ConfigError
 
     try:
-        load_settings()
+        found = origins(load_settings())
     except ConfigError as error:
         return Check(name="config", status="FAIL", detail=error.message, mend=error.mend)
     files = ", ".join(str(path) for path in config_files())
-    return Check(name="config", status="OK", detail=files or "defaults; no sage.toml")
+    # The folder is no setting, but whoever wonders which values count wants to see it too.
+    names = ["SAGE_HOME"] if os.environ.get("SAGE_HOME") else []
+    names += [origin for _value, origin in found.values() if origin.startswith(ENV_PREFIX)]
+    detail = files or ("no sage.toml" if len(names) > names.count("SAGE_HOME") else "defaults; no sage.toml")
+    if names:
+        detail += f"; in force from the environment: {', '.join(names)}"
+    return Check(name="config", status="OK", detail=detail)
 
 
 def check_backend(version: str | None) -> Check:
@@ -238,15 +246,20 @@ def check_backend(version: str | None) -> Check:
     return Check(name="backend", status="OK", detail=f"xllamacpp {version}")
 
 
-def check_models(present: Mapping[str, bool]) -> Check:
-    """The default models, by name, and whether their weights are here."""
-    missing = [name for name, here in present.items() if not here]
+def check_models(sound: Sequence[str], missing: Sequence[str], damaged: Mapping[str, str]) -> Check:
+    """The models with weights: those that are here and sound, the default ones that are not here, and
+    those whose file is damaged, with the reason.
+    """
+    details = [f"{name} is damaged: {why}" for name, why in damaged.items()]
     if missing:
-        status: Status = "FAIL" if len(missing) == len(present) else "WARN"
-        return Check(
-            name="models", status=status, detail=f"not here: {', '.join(missing)}", mend="sage models pull"
-        )
-    return Check(name="models", status="OK", detail=", ".join(present))
+        details.append(f"not here: {', '.join(missing)}")
+    if damaged:
+        mend = " && ".join(f"sage models pull {name}" for name in damaged)
+        return Check(name="models", status="FAIL", detail="; ".join(details), mend=mend)
+    if missing:
+        status: Status = "WARN" if sound else "FAIL"
+        return Check(name="models", status=status, detail="; ".join(details), mend="sage models pull")
+    return Check(name="models", status="OK", detail=", ".join(sound))
 
 
 def check_round_trip(run: Callable[[], float]) -> Check:

@@ -62,11 +62,25 @@ def _backend_version() -> str | None:
         return None
 
 
-def _default_models(home: Path) -> dict[str, bool]:
-    from sage.zoo.catalog import default_cards, load_catalog
-    from sage.zoo.sources import present
+def _models(home: Path) -> tuple[list[str], list[str], dict[str, str]]:
+    """The models with weights: sound, default and not here, damaged and why."""
+    from sage.errors import UnsafeFile, WeightsMissing
+    from sage.zoo.catalog import load_catalog
+    from sage.zoo.sources import vetted
 
-    return {card.name: bool(present(card, home)) for card in default_cards(load_catalog(home))}
+    sound, missing, damaged = list[str](), list[str](), dict[str, str]()
+    for card in load_catalog(home).values():
+        if card.backend == "fake":
+            continue
+        try:
+            vetted(card, home)
+            sound.append(card.name)
+        except WeightsMissing:
+            if card.default:
+                missing.append(card.name)
+        except UnsafeFile as error:
+            damaged[card.name] = error.message
+    return sound, missing, damaged
 
 
 def _round_trip() -> float:
@@ -102,7 +116,7 @@ def run_checks(home: Path) -> list[Check]:
         "database": lambda: checks.check_database(home / "sage.db"),
         "backend": lambda: checks.check_backend(_backend_version()),
         "pip": lambda: checks.check_pip(find_spec("pip") is not None),
-        "models": lambda: checks.check_models(_default_models(home)),
+        "models": lambda: checks.check_models(*_models(home)),
         "round trip": lambda: checks.check_round_trip(_round_trip),
     }
     done: list[Check] = []
@@ -124,6 +138,7 @@ def doctor(
     """Check this machine; for everything that is wrong, print the command that mends it."""
     from dataclasses import asdict
 
+    from sage.cli.lines import hang
     from sage.cli.render import console, emit_json
     from sage.config import sage_home
 
@@ -135,12 +150,11 @@ def doctor(
 
         colours = {"OK": "green", "WARN": "yellow", "FAIL": "red"}
         for check in report:
+            line = f"  {check.name:<12}  {hang(check.detail, 20)}"
             console().print(
-                Text.assemble(
-                    (f"{check.status:<4}", colours[check.status]), f"  {check.name:<12}  {check.detail}"
-                )
+                Text.assemble((f"{check.status:<4}", colours[check.status]), line), soft_wrap=True
             )
-            if check.mend:
-                console().print(Text(f"      fix: {check.mend}"))
+            if check.mend:  # in one piece, to be copied
+                console().print(Text(f"      fix: {check.mend}"), soft_wrap=True)
     if any(check.status == "FAIL" for check in report):
         raise typer.Exit(4)

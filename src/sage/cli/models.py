@@ -6,6 +6,7 @@ Only light imports at the top; the rest is imported when a command runs.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,6 +24,19 @@ __all__ = ["app"]
 app = typer.Typer(help="The models SAGE may choose from.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A model; see: sage models list")]
+STATES = {"absent": "not pulled", "damaged": "damaged", "present": "on disk"}
+
+RATES = {
+    "prompt_tok_s": "reads",
+    "generate_tok_s": "writes",
+    "load_s": "loads in",
+    "rss_bytes": "takes",
+}
+"""The rates of a card and of the database that tell a person something, and how they read."""
+
+NOTE_BYTES, NOTE_AFTER_S = 200_000_000, 1.0
+"""Checking a larger file than this may take longer than a person waits without a word."""
+
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 
 
@@ -37,13 +51,14 @@ def _find(name: str) -> tuple[ModelCard, Path]:
 def _rows(home: Path) -> list[dict[str, Any]]:
     from sage.zoo.catalog import load_catalog
     from sage.zoo.host import resident_models
-    from sage.zoo.sources import present
+    from sage.zoo.sources import state
 
     loaded = resident_models(home)
     return [
         {
             "name": card.name,
-            "present": present(card, home),
+            "present": (here := state(card, home)) == "present",
+            "state": here,
             "resident": card.name in loaded,
             "bytes": card.bytes,
             "license": card.license,
@@ -57,7 +72,7 @@ def _rows(home: Path) -> list[dict[str, Any]]:
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """Every known model: is it on this machine, is it in memory."""
-    from sage.cli.render import console, emit_json, human_bytes
+    from sage.cli.render import emit_json, human_bytes, print_table
     from sage.config import sage_home
 
     rows = _rows(sage_home())
@@ -69,10 +84,12 @@ def list_(as_json: AsJson = False) -> None:
     table = Table("model", "size", "state", "licence", "can", box=None, pad_edge=False)
     table.columns[1].justify = "right"
     for row in rows:
-        state = "in memory" if row["resident"] else "on disk" if row["present"] else "not pulled"
+        state = STATES[row["state"]]
+        if row["present"]:
+            state = "in memory" if row["resident"] else "scripted" if row["source"] == "fake" else state
         size, can = human_bytes(row["bytes"]), ", ".join(row["capabilities"])
         table.add_row(row["name"], size, state, row["license"], can)
-    console().print(table)
+    print_table(table)
 
 
 @app.command()
@@ -90,11 +107,14 @@ def pull(
     ] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Pull an opt-in model without asking.")] = False,
 ) -> None:
-    """Fetch models. A pull that is stopped goes on where it was."""
+    """Fetch models. One that is here is checked, and fetched again if it is damaged.
+
+    A pull that is stopped goes on where it was.
+    """
     from sage.cli.render import console, human_bytes
     from sage.config import load_settings, sage_home
     from sage.errors import Interrupted, UsageError
-    from sage.events import EventBus
+    from sage.events import EventBus, ModelPulled
     from sage.zoo import sources
     from sage.zoo.catalog import add_user_card, default_cards, find_card, load_catalog
 
@@ -108,15 +128,19 @@ def pull(
         card = _new_card(what, name, catalog, offline=offline)
         cards = (card,)
     else:
+        _refuse_path(what, catalog)
         cards = (find_card(catalog, what),) if what else default_cards(catalog)
     for card in cards:
-        if sources.present(card, home) and not by_uri:
-            console().print(f"{card.name}: already here", markup=False)
+        if card.backend == "fake":
+            console().print(f"{card.name}: scripted, there is nothing to pull", markup=False)
             continue
-        _consent(card, yes=yes)
-        bus = EventBus()
+        was = sources.state(card, home)
+        if was == "absent":
+            _consent(card, yes=yes)
+        bus, fetched = EventBus(), list[ModelPulled]()
+        bus.subscribe(lambda e, to=fetched: to.append(e) if isinstance(e, ModelPulled) else None)  # type: ignore[misc]
         try:
-            with _progress(card, bus):
+            with _checking(card, bus, here=was != "absent"), _progress(card, bus):
                 path = sources.pull(card, home, bus=bus, offline=offline)
         except KeyboardInterrupt as error:
             again = (
@@ -132,7 +156,21 @@ def pull(
             from sage.zoo.vet import read_gguf
 
             add_user_card(home, sources.describe(card, read_gguf(path)))
-        console().print(f"{card.name}: {human_bytes(card.bytes)}, checked, {path}", markup=False)
+        done = f"{human_bytes(card.bytes)}, checked, {path}"
+        if not fetched:
+            done = "already here, checked"
+        elif was != "absent":
+            done = f"was damaged; fetched again: {done}"
+        console().print(f"{card.name}: {done}", markup=False)
+
+
+def _refuse_path(what: str, catalog: dict[str, ModelCard]) -> None:
+    from shlex import quote
+
+    from sage.errors import ModelNotFound
+
+    if what not in catalog and ("/" in what or what.endswith(".gguf")):
+        raise ModelNotFound(f"No model is called {what!r}.", mend=f"sage models pull {quote(f'file:{what}')}")
 
 
 def _new_card(uri: str, name: str, catalog: dict[str, ModelCard], *, offline: bool) -> ModelCard:
@@ -170,10 +208,27 @@ def _consent(card: ModelCard, *, yes: bool) -> None:
         raise Interrupted(f"{card.name} was not pulled.")
 
 
+@contextmanager
+def _checking(card: ModelCard, bus: EventBus, *, here: bool) -> Iterator[None]:
+    """Say that a large file is being checked, if that takes a while."""
+    from threading import Timer
+
+    from sage.cli.render import human_bytes
+
+    said = f"Checking {card.name} ({human_bytes(card.bytes)}) ..."
+    note = Timer(NOTE_AFTER_S, lambda: typer.echo(said, err=True))
+    note.daemon = True
+    bus.subscribe(lambda _event: note.cancel())
+    if here and card.bytes > NOTE_BYTES:
+        note.start()
+    try:
+        yield
+    finally:
+        note.cancel()
+
+
 def _progress(card: ModelCard, bus: EventBus) -> AbstractContextManager[None]:
     """A bar on a terminal; elsewhere a plain line each tenth of the way."""
-    from contextlib import contextmanager
-
     from sage.cli.render import human_bytes, notes
     from sage.events import PullProgress
 
@@ -202,53 +257,96 @@ def _progress(card: ModelCard, bus: EventBus) -> AbstractContextManager[None]:
             progress.TransferSpeedColumn(),
             progress.TimeRemainingColumn(),
         )
-        with progress.Progress(*columns, console=notes(), transient=True) as shown:
-            task = shown.add_task(card.name, total=card.bytes)
+        shown = progress.Progress(*columns, console=notes(), transient=True)
+        task = shown.add_task(card.name, total=card.bytes)
 
-            def show(event: Event) -> None:
-                if isinstance(event, PullProgress):
-                    shown.update(task, completed=event.done)
+        def show(event: Event) -> None:
+            if isinstance(event, PullProgress):
+                shown.start()  # not before: what is here is only checked
+                shown.update(task, completed=event.done)
 
-            bus.subscribe(show)
+        bus.subscribe(show)
+        try:
             yield
+        finally:
+            shown.stop()
 
     return bar() if notes().is_terminal else lines()
 
 
+def _measured(home: Path, name: str) -> dict[str, float]:
+    """The rates measured on this machine; nothing where there is no database yet."""
+    from sage.clock import SystemClock
+    from sage.config import load_settings
+    from sage.kernel.session import open_books
+
+    if not (home / "sage.db").exists():
+        return {}
+    with open_books(home, load_settings(), SystemClock()) as (_store, books):
+        return {key: value for key, value in books.rates().get(name, {}).items() if key in RATES}
+
+
+def _rate(key: str, value: float, who: str) -> str:
+    from sage.cli.render import human_bytes
+
+    if key.endswith("_bytes"):
+        figure = human_bytes(value)
+    elif key.endswith("_tok_s"):
+        figure = f"{value:.0f} tokens/s"
+    else:
+        figure = f"{value:.2g} s" if value < 10 else f"{value:.0f} s"
+    return f"{RATES.get(key, key)} {figure} ({who})"
+
+
+def _file_line(card: ModelCard, home: Path) -> str:
+    from sage.zoo.sources import model_path, state
+
+    if card.backend == "fake":
+        return "scripted, no file"
+    path, here = model_path(card, home), state(card, home)
+    if here == "absent":
+        return f"not pulled; sage models pull {card.name}"
+    return str(path) if here == "present" else f"{path} is damaged; sage models pull {card.name}"
+
+
 @app.command()
 def show(name: Name, as_json: AsJson = False) -> None:
-    """Everything the card says, and where the file is."""
+    """Everything the card says, what was measured here, and where the file is."""
     from dataclasses import asdict
 
+    from sage.cli.lines import hang
     from sage.cli.render import console, emit_json, human_bytes
-    from sage.zoo.sources import model_path, present
+    from sage.zoo.sources import model_path, state
 
     card, home = _find(name)
-    here = present(card, home)
+    here, measured = state(card, home), _measured(home, name)
+    fake = card.backend == "fake"
     if as_json:
-        value = asdict(card) | {"capabilities": sorted(card.capabilities), "present": here}
-        emit_json(value | {"path": str(model_path(card, home)) if here else None})
+        value = asdict(card) | {"capabilities": sorted(card.capabilities)}
+        value |= {"present": here == "present", "state": here, "measured": measured}
+        emit_json(value | {"path": str(model_path(card, home)) if here == "present" and not fake else None})
         return
-    rates = {key: f"{figure.value:g} ({figure.provenance})" for key, figure in card.rates.items()}
+    rates = {key: _rate(key, figure.value, figure.provenance) for key, figure in card.rates.items()}
+    rates |= {key: _rate(key, value, "measured here") for key, value in measured.items()}
     lines = {
         "model": card.name,
-        "file": str(model_path(card, home)) if here else f"not pulled; sage models pull {card.name}",
-        "size": human_bytes(card.bytes),
-        "sha256": card.sha256 or "unknown",
-        "source": card.source,
+        "file": _file_line(card, home),
+        "size": "" if fake else human_bytes(card.bytes),
+        "sha256": "" if fake else card.sha256 or "unknown",
+        "source": "" if fake else card.source,
         "packages": ", ".join(f"{m.package} {m.version}" for m in card.members),
         "licence": card.license,
         "context": f"{card.context_length} tokens",
         "can": ", ".join(sorted(card.capabilities)),
         "asked by": card.prompt_style,
-        "quality": ", ".join(f"{k} {v:.2f}" for k, v in card.prior.items()),
+        "quality": ", ".join(f"{'any' if k == '*' else k} {v:.2f}" for k, v in card.prior.items()),
         "quality is": card.prior_provenance if card.prior else "",
-        "rates": ", ".join(f"{k} {v}" for k, v in rates.items()),
+        "rates": ", ".join(rates[key] for key in sorted(rates, key=[*RATES, *rates].index)),
         "notice": card.notice,
     }
     for key, text in lines.items():
         if text:
-            console().print(f"{key:11} {text}", markup=False)
+            console().print(f"{key:11} {hang(text, 12)}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -262,45 +360,59 @@ def estimate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """How much memory the model will take, and whether that is free now."""
+    """How much memory loading will ask for, and whether that is free now."""
     from dataclasses import asdict
 
     from sage.cli.render import console, emit_json, human_bytes
     from sage.config import load_settings
-    from sage.errors import WeightsMissing
+    from sage.errors import UnsafeFile, WeightsMissing
     from sage.hardware.budget import budget_bytes
     from sage.hardware.probe import probe
-    from sage.zoo.estimate import estimate as estimate_memory
-    from sage.zoo.sources import model_path, present
-    from sage.zoo.vet import read_gguf
+    from sage.kernel.session import memory_need, memory_parts
+    from sage.zoo.sources import state
 
     card, home = _find(name)
-    if not present(card, home):
+    if state(card, home) == "absent":
         raise WeightsMissing(f"{name} is not on this machine", mend=f"sage models pull {name}")
     settings = load_settings().models
-    tokens = context or settings.context
-    memory = estimate_memory(read_gguf(model_path(card, home)), context=tokens)
-    free = budget_bytes(probe(), settings.memory_limit_gb)  # what loading itself would go by
-    fits = memory.total <= free
+    tokens = min(context or settings.context, card.context_length)
+    try:
+        parts = asdict(memory_parts(home, card, tokens)) if card.backend != "fake" else {}
+        total = memory_need(home, card, tokens)
+    except UnsafeFile as error:
+        raise UnsafeFile(f"{name}: {error.message}", mend=error.mend) from error
+    measured = int(_measured(home, name).get("rss_bytes", 0)) or None
+    need = max(total, measured or 0)  # as the kernel does before it loads
+    free = budget_bytes(probe(), settings.memory_limit_gb)
+    fits = need <= free
     if as_json:
-        totals = {"total": memory.total, "free": free, "fits": fits}
-        emit_json({"name": name, "context": tokens} | asdict(memory) | totals)
+        found = {"total": total, "measured": measured, "need": need, "free": free, "fits": fits}
+        emit_json({"name": name, "context": tokens} | parts | found)
         return
-    for label, value in [*asdict(memory).items(), ("total", memory.total), ("free", free)]:
-        console().print(f"{label:9} {human_bytes(value):>8}", markup=False)
-    verdict = "fits" if fits else f"does not fit: {human_bytes(memory.total - free)} too much"
+    rows = parts or {"script": total}
+    if measured:
+        rows |= ({"together": total} if parts else {}) | {"measured here": measured}
+    for label, value in (rows | {"total": need, "free": free}).items():
+        console().print(f"{label:13} {human_bytes(value):>8}", markup=False)
+    verdict = "fits" if fits else f"does not fit: {human_bytes(need - free)} too much"
     console().print(f"{name} with {tokens} tokens of context {verdict}.", markup=False)
 
 
 @app.command()
 def rm(name: Name) -> None:
-    """Delete the model's file, and what a stopped pull left of it. The card stays."""
+    """Delete the model's file, and what a stopped pull left of it; a card of your own goes too."""
     from sage.cli.render import console, human_bytes
     from sage.errors import WeightsMissing
+    from sage.zoo.catalog import load_catalog, remove_user_card
     from sage.zoo.sources import remove
 
     card, home = _find(name)
-    freed = remove(card, home)
-    if not freed:
+    freed = 0 if card.backend == "fake" else remove(card, home)
+    done = [f"{human_bytes(freed)} freed"] if freed else []
+    if remove_user_card(home, name):
+        done.append(f"its card is removed from {home / 'catalog.toml'}")
+        if name in load_catalog(home):
+            done.append("the shipped card of that name is in force again")
+    if not done:
         raise WeightsMissing(f"{name} is not on this machine", mend="sage models list")
-    console().print(f"{name}: {human_bytes(freed)} freed", markup=False)
+    console().print(f"{name}: {'; '.join(done)}", markup=False)
