@@ -28,7 +28,7 @@ from sage.errors import (
     WorkerDied,
 )
 from sage.types import Completion, GenerationRequest, Message
-from sage.zoo.process import Worker, WorkerLimits, WorkerSpec
+from sage.zoo.process import Worker, WorkerGone, WorkerLimits, WorkerSpec, _typed
 from sage.zoo.worker import request_from_json
 
 REQUEST = GenerationRequest(messages=(Message(role="user", content="hello there"),))
@@ -175,7 +175,7 @@ def test_a_kill_from_outside_hints_at_memory(start: Start) -> None:
 
     with pytest.raises(WorkerDied, match="SIGKILL") as caught:
         worker.ask(REQUEST, on_text)
-    assert "out of memory" in caught.value.mend
+    assert "where memory is short" in caught.value.mend
 
 
 def test_silence_ends_the_worker(start: Start) -> None:
@@ -193,14 +193,144 @@ def test_a_long_prompt_may_be_read_in_silence(start: Start) -> None:
     assert worker.ask(GenerationRequest(messages=(Message(role="user", content=prompt),)), print).text == "a"
 
 
-def test_a_deadline_ends_an_answer_that_flows(start: Start) -> None:
+def with_deadline(seconds: float, content: str = "hello there") -> GenerationRequest:
+    return GenerationRequest(messages=(Message(role="user", content=content),), deadline_s=seconds)
+
+
+def test_a_deadline_keeps_the_text_and_the_worker(start: Start) -> None:
     worker = start({"answer": LONG, "token_s": 0.01})
-    request = GenerationRequest(messages=REQUEST.messages, deadline_s=0.3)
+    pieces: list[str] = []
+    began = time.monotonic()
+    completion = worker.ask(with_deadline(0.5), pieces.append)
+    assert time.monotonic() - began < 1.4
+    assert completion.finish_reason == "deadline"
+    assert completion.text.startswith("".join(pieces))
+    assert pieces
+    assert worker.alive
+    assert ask(worker, should_stop=lambda: True)[0].finish_reason == "cancelled"
+
+
+def test_a_deadline_before_the_first_word_leaves_the_worker(start: Start) -> None:
+    worker = start({"answer": "", "token_s": 0.6})
+    with pytest.raises(DeadlineExceeded, match="m did not finish"):
+        worker.ask(with_deadline(0.2), print)
+    assert worker.alive
+
+
+def test_a_worker_that_ignores_its_deadline_is_killed(start: Start) -> None:
+    worker = start({"answer": "a b c d", "hang_after": 2}, stop_s=0.3)
+    with pytest.raises(DeadlineExceeded):
+        worker.ask(with_deadline(0.3), lambda _text: None)
+    assert gone(worker.pid)
+
+
+def test_waiting_for_a_turn_has_a_deadline_and_can_be_stopped(start: Start) -> None:
+    worker = start({"answer": "fine"})
+    with worker._lock:
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceeded, match="m was busy"):
+            worker.ask(with_deadline(0.2), print)
+        end = time.monotonic() + 0.2
+        completion, pieces = ask(worker, should_stop=lambda: time.monotonic() > end)
+        assert (completion.text, completion.finish_reason, pieces) == ("", "cancelled", [])
+        assert time.monotonic() - began < 2.0
+    assert ask(worker)[0].text == "fine"
+
+
+@pytest.fixture
+def stopped(start: Start) -> Iterator[Worker]:
+    """A worker that reads nothing, as one that hangs in native code or swaps itself to death."""
+    worker = start({"answer": "fine"}, stop_s=0.3, silence_s=60.0)
+    os.kill(worker.pid, signal.SIGSTOP)
+    yield worker
+    assert gone(worker.pid)
+
+
+BIG = "x" * 300_000
+"""More than a pipe holds."""
+
+
+def test_a_large_prompt_to_a_worker_that_reads_nothing_can_be_stopped(stopped: Worker) -> None:
+    began = time.monotonic()
+    completion = stopped.ask(
+        GenerationRequest(messages=(Message(role="user", content=BIG),)),
+        print,
+        should_stop=lambda: time.monotonic() > began + 0.3,
+    )
+    assert completion.finish_reason == "cancelled"
+    assert time.monotonic() - began < 1.6
+
+
+def test_a_large_prompt_to_a_worker_that_reads_nothing_has_a_deadline(stopped: Worker) -> None:
     began = time.monotonic()
     with pytest.raises(DeadlineExceeded):
-        worker.ask(request, lambda _text: None)
-    assert time.monotonic() - began < 1.0
+        stopped.ask(with_deadline(0.3, BIG), print)
+    assert time.monotonic() - began < 1.6
+
+
+def test_closing_does_not_wait_for_a_worker_that_reads_nothing(stopped: Worker) -> None:
+    errors: list[BaseException] = []
+
+    def stuck() -> None:
+        try:
+            stopped.ask(with_deadline(60.0, BIG), print)
+        except WorkerDied as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=stuck)
+    thread.start()
+    assert wait_until(stopped._lock.locked, 5.0)
+    time.sleep(0.2)
+    began = time.monotonic()
+    stopped.close()
+    thread.join(5.0)
+    assert time.monotonic() - began < 1.3
+    assert len(errors) == 1
+
+
+def test_an_order_that_was_broken_off_does_not_spoil_the_next(start: Start) -> None:
+    worker = start({"answers": ["first", "second"]}, context=1 << 20, stop_s=5.0)
+    os.kill(worker.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    resume = threading.Timer(0.6, os.kill, (worker.pid, signal.SIGCONT))
+    resume.start()
+    completion = worker.ask(
+        GenerationRequest(messages=(Message(role="user", content=BIG),)),
+        print,
+        should_stop=lambda: time.monotonic() > began + 0.2,
+    )
+    resume.join()
+    assert completion.finish_reason in ("cancelled", "stop")
+    assert worker.alive
+    assert ask(worker)[0].text == "second"
+
+
+def test_a_dead_worker_says_that_it_was_never_asked(start: Start) -> None:
+    worker = start()
+    worker.kill()
+    with pytest.raises(WorkerGone, match="killed by SIGKILL"):
+        ask(worker)
+
+
+@pytest.mark.parametrize("line", [b"\xff\xfe\n", b"[1]\n", b'{"ev": "do'])
+def test_words_that_make_no_sense_end_the_worker(start: Start, line: bytes) -> None:
+    worker = start({"hang_after": 0}, stop_s=0.3)
+    reading, writing = os.pipe()
+    os.write(writing, line)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as said:
+        stdout, worker._process.stdout = worker._process.stdout, said
+        worker._read()
+        worker._process.stdout = stdout
+    with pytest.raises(WorkerDied):
+        ask(worker)
     assert gone(worker.pid)
+
+
+def test_an_error_is_only_ever_one_of_ours() -> None:
+    assert type(_typed({"error": "UsageError", "message": "m"})) is UsageError
+    for name in ("did_you_mean", "Iterable", "annotations", "KeyboardInterrupt", None):
+        assert type(_typed({"error": name})) is LoadFailed
 
 
 def test_a_refused_load_says_why(start: Start) -> None:

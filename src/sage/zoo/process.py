@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
+import select
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from sage.errors import DeadlineExceeded, Interrupted, LoadFailed, SageError, Wo
 from sage.types import Completion, GenerationRequest, new_id
 from sage.zoo.card import PromptStyle
 
-__all__ = ["Worker", "WorkerLimits", "WorkerSpec"]
+__all__ = ["POLL_S", "Worker", "WorkerGone", "WorkerLimits", "WorkerSpec"]
 
 PREFILL_S_PER_TOKEN = 0.1
 """Silence allowed per prompt token before the first word: ten tokens a second is a very slow machine."""
@@ -56,6 +58,10 @@ class WorkerLimits:
     stop_s: float
 
 
+class WorkerGone(WorkerDied):
+    """The worker had ended before this request reached it: it may be loaded and asked anew."""
+
+
 class Worker:
     """One loaded model in its own process. Use one request at a time; ``ask`` holds a lock."""
 
@@ -78,6 +84,7 @@ class Worker:
         self._limits = limits
         self._lock = threading.Lock()
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._unsent = b""
         with open(log or "/dev/null", "ab") as stderr:
             self._process = subprocess.Popen(
                 # -P: or a file such as ./queue.py, wherever the user stands, would be imported
@@ -87,12 +94,15 @@ class Worker:
                 stderr=stderr,
                 start_new_session=True,  # Ctrl-C in the terminal is for SAGE, which then tells the worker
             )
+        assert self._process.stdin is not None  # noqa: S101  opened with PIPE above
+        # A stopped worker empties no pipe, and a prompt can be larger than one: no write may wait for ever.
+        os.set_blocking(self._process.stdin.fileno(), False)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         started = time.monotonic()
         order = {**asdict(spec), "path": str(spec.path), "op": "load"}
         try:
-            self._send(order)
+            self._send(order, started + limits.load_s, should_stop)
             event = self._next(started + limits.load_s, should_stop)
         except DeadlineExceeded as error:
             self.kill()
@@ -118,10 +128,17 @@ class Worker:
 
     def resident_bytes(self) -> int:
         """Memory the process occupies now, page cache of the weights included; 0 when it is gone."""
+        return self._memory("rss")
+
+    def mapped_bytes(self) -> int:
+        """The part of it that belongs to files; 0 where the system does not tell (it does on Linux)."""
+        return self._memory("shared")
+
+    def _memory(self, what: str) -> int:
         import psutil
 
         try:
-            return int(psutil.Process(self.pid).memory_info().rss)
+            return int(getattr(psutil.Process(self.pid).memory_info(), what, 0))
         except psutil.Error:
             return 0
 
@@ -135,28 +152,42 @@ class Worker:
         """Answer one request, handing over text as it comes.
 
         When ``should_stop`` turns true the generation is cancelled and what was made is returned with
-        ``finish_reason`` ``cancelled``; a worker that does not obey in ``limits.stop_s`` is killed.
+        ``finish_reason`` ``cancelled``; at the deadline, which counts from this call, likewise with
+        ``deadline``. A worker that does not obey in ``limits.stop_s``, or is silent for too long, is killed.
 
         Raises:
-            WorkerDied: the process ended. DeadlineExceeded: too slow or silent; it was killed.
+            WorkerGone: the process had ended before. WorkerDied: it ended now.
+            DeadlineExceeded: no text until the deadline, or the worker had to be killed.
             ContextTooLong, UsageError: the backend refused the request.
         """
-        with self._lock:
-            return self._ask(request, on_text, should_stop)
+        started = time.monotonic()
+        deadline = started + min(request.deadline_s or self._limits.answer_s, self._limits.answer_s)
+        while not self._lock.acquire(timeout=POLL_S):
+            if should_stop():
+                return _cancelled([], 0.0)
+            if time.monotonic() >= deadline:
+                raise self._too_late(started, "was busy with other requests")
+        try:
+            return self._ask(request, on_text, should_stop, started, deadline)
+        finally:
+            self._lock.release()
 
     def _ask(
-        self, request: GenerationRequest, on_text: Callable[[str], None], should_stop: Callable[[], bool]
+        self,
+        request: GenerationRequest,
+        on_text: Callable[[str], None],
+        should_stop: Callable[[], bool],
+        started: float,
+        deadline: float,
     ) -> Completion:
-        started = time.monotonic()
-        allowed = min(request.deadline_s or self._limits.answer_s, self._limits.answer_s)
         prompt_tokens = sum(len(m.content) for m in request.messages) / 3
         silence = self._limits.silence_s + prompt_tokens * PREFILL_S_PER_TOKEN
         turn = new_id("ask")
         pieces: list[str] = []
         try:
-            self._send({"op": "generate", "id": turn, "request": asdict(request)})
+            self._submit({"op": "generate", "id": turn, "request": asdict(request)}, deadline, should_stop)
             while True:
-                patience = min(time.monotonic() + silence, started + allowed)
+                patience = min(time.monotonic() + silence, deadline)
                 event = self._next(patience, should_stop)
                 if event.get("id") != turn:
                     continue  # the tail of an earlier request that was cancelled
@@ -169,33 +200,45 @@ class Worker:
                 else:
                     raise _typed(event)
         except _Stopped:
-            return self._cancel(turn) or Completion(
-                text="".join(pieces),
-                prompt_tokens=0,
-                completion_tokens=len(pieces),
-                finish_reason="cancelled",
-                run_s=time.monotonic() - started,
-            )
+            return self._cancel(turn) or _cancelled(pieces, time.monotonic() - started)
         except DeadlineExceeded:
-            self.kill()
-            waited = time.monotonic() - started
-            raise DeadlineExceeded(f"{self.spec.name} did not finish; stopped after {waited:.1f} s") from None
+            made = None
+            if time.monotonic() >= deadline:
+                made = self._cancel(turn)
+            else:  # silence: it hangs
+                self.kill()
+            if made and made.text:
+                late = made.finish_reason == "cancelled"
+                return replace(made, finish_reason="deadline") if late else made
+            raise self._too_late(started, "did not finish") from None
         except SageError:
             raise
         except BaseException:  # Ctrl-C, or a failing on_text: leave the worker idle, not running on
             self._cancel(turn)
             raise
 
+    def _too_late(self, started: float, what: str) -> DeadlineExceeded:
+        return DeadlineExceeded(
+            f"{self.spec.name} {what}; stopped after {time.monotonic() - started:.1f} s",
+            mend="Allow more time (models.answer_timeout_s, models.silence_timeout_s), or ask for less",
+        )
+
     def close(self) -> None:
-        """End the process: politely, then by force. Safe to call twice."""
-        if self._process.stdin and not self._process.stdin.closed:
-            with contextlib.suppress(OSError):
-                self._process.stdin.close()
-        try:
-            self._process.wait(self._limits.stop_s)
-        except subprocess.TimeoutExpired:
+        """End the process: politely when it is idle, else by force. Safe to call twice."""
+        if not self._lock.acquire(blocking=False):
             self.kill()
-        self._finish()
+            return
+        try:
+            if self._process.stdin and not self._process.stdin.closed:
+                with contextlib.suppress(OSError):
+                    self._process.stdin.close()
+            try:
+                self._process.wait(self._limits.stop_s)
+            except subprocess.TimeoutExpired:
+                self.kill()
+            self._finish()
+        finally:
+            self._lock.release()
 
     def kill(self) -> None:
         """End the process at once and reap it."""
@@ -214,7 +257,7 @@ class Worker:
         """Stop a generation; returns what was made, or None where the worker had to be killed."""
         deadline = time.monotonic() + self._limits.stop_s
         try:
-            self._send({"op": "cancel", "id": turn})
+            self._send({"op": "cancel", "id": turn}, deadline)
             while True:
                 event = self._next(deadline, lambda: False)
                 if event.get("id") == turn and event["ev"] == "done":
@@ -225,14 +268,35 @@ class Worker:
             self.kill()
             return None
 
-    def _send(self, order: Mapping[str, Any]) -> None:
+    def _submit(self, order: Mapping[str, Any], deadline: float, should_stop: Callable[[], bool]) -> None:
+        try:
+            self._send(order, deadline, should_stop)
+        except WorkerDied as error:
+            raise WorkerGone(error.message, mend=error.mend) from error
+
+    def _send(
+        self,
+        order: Mapping[str, Any],
+        deadline: float,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Write a line; one that was broken off is finished first, so that the worker can read the next."""
+        self._unsent += json.dumps(order).encode() + b"\n"
         stdin = self._process.stdin
         try:
-            if stdin is None or stdin.closed:
+            if stdin is None or not self.alive:
                 raise BrokenPipeError
-            stdin.write(json.dumps(order).encode() + b"\n")
-            stdin.flush()
-        except OSError as error:
+            ready = select.poll()
+            ready.register(stdin, select.POLLOUT)
+            while self._unsent:
+                if should_stop():
+                    raise _Stopped
+                if time.monotonic() >= deadline:
+                    raise DeadlineExceeded("the worker reads nothing")
+                if ready.poll(POLL_S * 1000):
+                    with contextlib.suppress(BlockingIOError):
+                        self._unsent = self._unsent[os.write(stdin.fileno(), self._unsent) :]
+        except (OSError, ValueError) as error:  # ValueError: closed by another thread
             raise self._death() from error
 
     def _next(self, deadline: float, should_stop: Callable[[], bool]) -> dict[str, Any]:
@@ -253,11 +317,13 @@ class Worker:
     def _read(self) -> None:
         stdout = self._process.stdout
         assert stdout is not None  # noqa: S101  opened with PIPE above
-        for line in stdout:
-            try:
-                self._events.put(json.loads(line))
-            except json.JSONDecodeError:
-                break  # cut off in the middle of a line: the process is dying
+        # A line that cannot be read was cut off: the process is dying, or is treated as if it were.
+        with contextlib.suppress(ValueError, OSError):
+            for line in stdout:
+                event = json.loads(line)
+                if not isinstance(event, dict):
+                    break
+                self._events.put(event)
         self._events.put(None)
 
     def _death(self) -> WorkerDied:
@@ -267,7 +333,7 @@ class Worker:
             self.kill()
             code = self._process.returncode
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        hint = "Perhaps it ran out of memory: see dmesg" if code == -signal.SIGKILL else "See sage logs"
+        hint = "Ask again; where memory is short, lower models.context or choose a smaller model"
         return WorkerDied(f"The worker of {self.spec.name} died ({how}).", mend=hint)
 
 
@@ -279,7 +345,25 @@ def _completion(value: dict[str, Any]) -> Completion:
     return Completion(**{**value, "logprobs": tuple(value["logprobs"])})
 
 
+def _cancelled(pieces: list[str], seconds: float) -> Completion:
+    """What there is of an answer whose worker can no longer tell."""
+    return Completion(
+        text="".join(pieces),
+        prompt_tokens=0,
+        completion_tokens=len(pieces),
+        finish_reason="cancelled",
+        run_s=seconds,
+    )
+
+
+ERRORS = {
+    name: kind
+    for name, kind in vars(sage.errors).items()
+    if isinstance(kind, type) and issubclass(kind, SageError)
+}
+
+
 def _typed(event: Mapping[str, Any]) -> SageError:
     """The error the child described, as the class it named."""
-    kind = getattr(sage.errors, str(event.get("error")), LoadFailed)
+    kind = ERRORS.get(str(event.get("error")), LoadFailed)
     return kind(str(event.get("message", "")), mend=str(event.get("mend", "")))

@@ -38,6 +38,6 @@ def make_room(need: int, free: int, loaded: Sequence[Loaded], *, name: str) -> t
     if need > free:
         raise DoesNotFit(
             f"{name} needs {need / 1e6:.0f} MB of memory; {max(free, 0) / 1e6:.0f} MB can be made free.",
-            mend="Close other programs, lower models.context, or choose a smaller model",
+            mend="Free memory, lower models.context, or raise models.memory_limit_gb where it is set",
         )
     return tuple(victims)
