@@ -93,6 +93,8 @@ def test_an_unreadable_file_is_refused(lockable: Lockable, monkeypatch: pytest.M
     [
         ("SAGE_MODELS__CONTXT", "5000", "SAGE_MODELS__CONTXT.*Did you mean 'SAGE_MODELS__CONTEXT'"),
         ("SAGE_OFFLINE", "1", "Unknown variable SAGE_OFFLINE"),
+        ("SAGE_MODELS_OFFLINE", "1", "Did you mean 'SAGE_MODELS__OFFLINE'"),
+        ("SAGE_HOEM", "/x", "Did you mean 'SAGE_HOME'"),
         ("SAGE_MODELS__CONTEXT", "12", r"models\.context"),
         ("SAGE_MODELS__CONTEXT", "many", r"models\.context.*many"),
         ("SAGE_MODELS__OFFLINE", "maybe", r"models\.offline"),
@@ -149,3 +151,8 @@ def test_the_example_is_the_defaults(tmp_path: Path) -> None:
     assert "\ncontext = 4096\n" in uncommented
     (tmp_path / "sage.toml").write_text(uncommented)
     assert load_settings().model_dump() == Settings.model_construct().model_dump()
+
+
+def test_a_variable_of_another_program_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAGE_ROOT", "/opt/sagemath")
+    load_settings()

@@ -8,6 +8,7 @@ Order, strongest first: flag > ``SAGE_SECTION__KEY`` > ``./sage.toml`` > ``SAGE_
 
 from __future__ import annotations
 
+import difflib
 import os
 import tomllib
 from collections.abc import Mapping
@@ -53,7 +54,7 @@ class AtpSettings(_Section):
 
     capacity: float = Field(100.0, gt=0, description="The balance never rises above this many ATP.")
     recovery_per_s: float = Field(
-        0.5, ge=0, description="ATP that come back each second, up to the capacity."
+        1.0, ge=0, description="ATP that come back each second: 1 lets one worker run all the time."
     )
     grant: float = Field(30.0, gt=0, description="The most ATP one request may spend.")
 
@@ -74,7 +75,9 @@ class IrpSettings(_Section):
 
     max_steps: int = Field(3, ge=1, le=100, description="The most drafts for one answer.")
     accept_energy: float = Field(0.5, ge=0, le=1, description="A draft at or below this energy is accepted.")
-    epsilon: float = Field(0.01, ge=0, description="Refinement ends when energy falls by less than this.")
+    epsilon: float = Field(
+        0.01, ge=0, description="Refinement ends when energy changes by less than this, twice."
+    )
 
 
 class ModelSettings(_Section):
@@ -90,7 +93,9 @@ class ModelSettings(_Section):
     )
     stop_timeout_s: float = Field(2.0, gt=0, description="A worker that does not stop by then is killed.")
     memory_limit_gb: float = Field(
-        0.0, ge=0, description="Bytes all loaded models may take, in GB; 0 means what is free less the floor."
+        0.0,
+        ge=0,
+        description="GB that the models of one SAGE process may take; 0: what is free, less a floor.",
     )
     offline: bool = Field(False, description="Never use the network, not even to pull.")
 
@@ -162,12 +167,18 @@ def _known_keys() -> list[str]:
 
 
 def _check_environment() -> None:
+    """Refuse a misspelt variable. Others' names that begin alike (SageMath has SAGE_ROOT) are theirs."""
     known = {ENV_PREFIX + key.replace(".", "__").upper() for key in _known_keys()} | OUTSIDE_SETTINGS
-    for name in os.environ:
-        if name.upper().startswith(ENV_PREFIX) and name.upper() not in known:
+    ours = tuple(f"{ENV_PREFIX}{section}_".upper() for section in Settings.model_fields)
+    bare = {f"{ENV_PREFIX}{key.split('.')[1]}".upper() for key in _known_keys()}
+    for name in map(str.upper, os.environ):
+        if not name.startswith(ENV_PREFIX) or name in known:
+            continue
+        misspelt = difflib.get_close_matches(name, OUTSIDE_SETTINGS, cutoff=0.8)
+        if "__" in name or name.startswith(ours) or name in bare or misspelt:
             raise ConfigError(
-                f"Unknown variable {name}.{did_you_mean(name.upper(), known)}",
-                mend="See the known keys: sage config schema",
+                f"Unknown variable {name}.{did_you_mean(name, known)}",
+                mend=f"See the known keys: sage config schema; or: unset {name}",
             )
 
 

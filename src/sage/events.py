@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -155,7 +156,10 @@ Subscriber = Callable[[Event], None]
 
 
 class EventBus:
-    """Calls every subscriber, in order, on the thread that emits."""
+    """Calls every subscriber, in order, on the thread that emits.
+
+    A subscriber that fails is logged and passed over: who watches must not change what is watched.
+    """
 
     def __init__(self) -> None:
         self._subscribers: list[Subscriber] = []
@@ -168,7 +172,10 @@ class EventBus:
     def emit(self, event: Event) -> None:
         """Hand an event to everyone who subscribed."""
         for subscriber in tuple(self._subscribers):
-            subscriber(event)
+            try:
+                subscriber(event)
+            except Exception:
+                logging.getLogger(__name__).exception("a subscriber failed on %s", type(event).__name__)
 
 
 class JsonlLog:
@@ -189,10 +196,11 @@ class JsonlLog:
         record.update(dataclasses.asdict(event))
         line = json.dumps(record, ensure_ascii=False).encode() + b"\n"
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if self.path.exists() and self.path.stat().st_size + len(line) > self._max_bytes:
                 os.replace(self.path, self.path.with_suffix(".old.jsonl"))
-            with self.path.open("ab+") as file:
+            # For their owner alone, like the database beside it.
+            with open(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_APPEND, 0o600), "ab+") as file:
                 if file.tell() and not self._ends_in_newline(file):
                     line = b"\n" + line  # a crash cut off the last line: it must not take this one with it
                 file.write(line)

@@ -58,7 +58,8 @@ class Situation:
     """One piece of work, as the kernel sees it after ``sense``.
 
     ``kind`` is the context label trust is kept under; ``prompt_tokens`` is an estimate made
-    before any tokenizer is loaded; ``needs`` are capabilities a candidate must have.
+    before any tokenizer is loaded, ``context_tokens`` the same for what was recalled (which may be
+    shortened); ``needs`` are capabilities a candidate must have.
     """
 
     messages: tuple[Message, ...]
@@ -66,8 +67,8 @@ class Situation:
     prompt_tokens: int
     max_tokens: int
     session: str
+    context_tokens: int = 0
     needs: frozenset[str] = frozenset({"text"})
-    features: Mapping[str, float] = field(default_factory=dict)
     schema: Mapping[str, Any] | None = None
     temperature: float = 0.0
     seed: int | None = None
@@ -172,12 +173,21 @@ class GenerationRequest:
     deadline_s: float | None = None
 
 
+ENOUGH_TOKENS = 64
+"""Prompt tokens from which on a reading rate means something."""
+
+ENOUGH_TO_WRITE = 4
+"""The same for tokens written."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completion:
     """What a loaded model answered.
 
     ``logprobs`` are natural logarithms, one per generated token where the backend gives them.
-    ``finish_reason`` is ``stop``, ``length`` or ``cancelled``. The worker fills in the times (seconds).
+    ``finish_reason`` is ``stop``, ``length``, ``cancelled`` or ``deadline``. ``cached_tokens`` of the prompt
+    were known from the request before and cost nothing. The worker fills in the times (seconds) and whether
+    a schema that was asked for is kept (``valid``).
     """
 
     text: str
@@ -185,19 +195,23 @@ class Completion:
     completion_tokens: int
     finish_reason: str
     logprobs: tuple[float, ...] = ()
+    cached_tokens: int = 0
     run_s: float = 0.0
     first_text_s: float = 0.0
+    valid: bool = True
 
     @property
     def prompt_tok_s(self) -> float | None:
-        """Prompt tokens a second, up to the first text; None where nothing was measured."""
-        return self.prompt_tokens / self.first_text_s if self.first_text_s and self.prompt_tokens else None
+        """Prompt tokens read a second; None where too few were read to tell the rate from the start-up."""
+        read = self.prompt_tokens - self.cached_tokens
+        return read / self.first_text_s if self.first_text_s and read >= ENOUGH_TOKENS else None
 
     @property
     def generate_tok_s(self) -> float | None:
         """Tokens a second after the first; None for answers too short to tell."""
         seconds = self.run_s - self.first_text_s
-        return (self.completion_tokens - 1) / seconds if seconds > 0 and self.completion_tokens > 4 else None
+        enough = seconds > 0 and self.completion_tokens > ENOUGH_TO_WRITE
+        return (self.completion_tokens - 1) / seconds if enough else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

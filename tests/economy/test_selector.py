@@ -29,7 +29,7 @@ from sage.types import Candidate, Decision, Outcome, Situation
 Make = Callable[..., Candidate]
 MakeSituation = Callable[..., Situation]
 
-PLENTY = Limits(atp=100.0, memory_bytes=1_000_000_000)
+PLENTY = Limits(atp=100.0, capacity=1000.0, memory_bytes=1_000_000_000)
 
 
 def choose(
@@ -96,12 +96,12 @@ def test_what_just_fits_stays(
 
 
 def test_the_last_atp_may_be_spent(make_candidate: Make, make_situation: MakeSituation) -> None:
-    limits = Limits(atp=1.0, memory_bytes=10**9)
+    limits = Limits(atp=1.0, capacity=1000.0, memory_bytes=10**9)
     assert choose(make_situation(), [make_candidate("a", est_run_s=1.0)], limits=limits).chosen == "a"
 
 
 def test_what_is_loaded_needs_no_more_memory(make_candidate: Make, make_situation: MakeSituation) -> None:
-    limits = Limits(atp=100.0, memory_bytes=0)
+    limits = Limits(atp=100.0, capacity=1000.0, memory_bytes=0)
     loaded = make_candidate("a", resident=True, memory_bytes=10**12)
     assert choose(make_situation(), [loaded], limits=limits).chosen == "a"
 

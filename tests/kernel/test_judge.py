@@ -61,9 +61,10 @@ def test_the_verifier_outranks_agreement_and_schema(turn: Turn) -> None:
     assert {(o.quality, o.source) for o in outcomes} == {(0.5, "verifier")}
 
 
-def test_agreement_is_the_mean_likeness_to_the_others(turn: Turn) -> None:
+def test_agreement_speaks_for_those_who_agree_and_dissent_against_nobody(turn: Turn) -> None:
     said = judged(turn, draft("a", "Paris"), draft("b", "paris."), draft("c", "Rome"))
-    assert said == {"a": (0.5, "agreement"), "b": (0.5, "agreement"), "c": (0.0, "agreement")}
+    assert said == {"a": (1.0, "agreement"), "b": (1.0, "agreement")}
+    assert judged(turn, draft("a", "Paris."), draft("b", "The capital of France is Paris.")) == {}
 
 
 def test_agreeing_with_oneself_counts_for_nothing(turn: Turn) -> None:

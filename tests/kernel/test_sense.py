@@ -165,8 +165,3 @@ def test_what_was_asked_for_arrives() -> None:
     assert (situation.max_tokens, situation.temperature, situation.seed) == (7, 0.3, 5)
     assert (situation.stop, situation.deadline_s, situation.session) == (("\n",), 2.0, "s")
     assert sense(request("hi"), default_max_tokens=64).max_tokens == 64
-    assert sense(request("1a猫!"), default_max_tokens=64).features == {
-        "characters": 4.0,
-        "digits": 0.25,
-        "ascii": 0.75,
-    }

@@ -278,19 +278,32 @@ def test_an_unknown_model_is_not_found_and_nothing_is_charged(
     assert kernel.store.turns()[0].status == "failed"
 
 
-def test_a_deadline_is_kept_and_typed(make_card: MakeCard, make_kernel: MakeKernel, ask: Ask) -> None:
+def test_a_deadline_returns_what_there_is_and_spares_the_worker(
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
+) -> None:
     cards = [make_card(name, script={"answer": "word " * 500, "token_s": 0.05}) for name in "ab"]
     kernel = make_kernel(*cards)
     kernel.tick(ask(max_tokens=2))  # loads one, and measures
     kernel.books.measure("a", [("generate_tok_s", 1e6), ("answer_tokens.fact", 1.0)])
+    (loaded,) = kernel.host.resident()
     started = time.monotonic()
-    with pytest.raises(DeadlineExceeded):
-        kernel.tick(ask(deadline_s=0.6, model=next(iter(kernel.host.resident()))))
+    reply = kernel.tick(ask(deadline_s=0.6, model=loaded))
     assert time.monotonic() - started < 1.6
-    turn = kernel.store.turns()[0]
-    assert turn.status == "failed"
-    assert turn.answer.startswith("word word")
-    assert 0.4 < turn.atp["spent"] < 1.6
+    assert reply.answer.startswith("word word")
+    assert (reply.finish_reason, reply.irp["halt_reason"]) == ("deadline", "deadline")
+    assert (reply.irp["steps"], reply.outcomes) == (1, ())
+    assert kernel.store.turns()[0].status == "done"
+    assert 0.4 < reply.atp["spent"] < 1.6
+    assert list(kernel.host.resident()) == [loaded]
+
+
+def test_a_deadline_before_the_first_word_is_typed(
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
+) -> None:
+    kernel = make_kernel(make_card("a", script={"hang_after": 0}))
+    with pytest.raises(DeadlineExceeded):
+        kernel.tick(ask(deadline_s=0.8))
+    assert kernel.store.turns()[0].status == "failed"
 
 
 # --- refinement ---
@@ -304,11 +317,12 @@ def test_a_doubtful_draft_is_escalated(make_card: MakeCard, make_kernel: MakeKer
     reply = kernel.tick(ask())
     assert (reply.answer, reply.model, reply.draft) == ("Shakespeare", "sure", 1)
     assert (reply.decision.mode, reply.decision.chosen) == ("escalated", "sure")
-    assert "After 2 drafts, the answer of sure was the least doubtful." in reply.decision.reason
+    assert reply.decision.reason.startswith("sure after 2 drafts: its answer was the least doubtful.")
+    assert "The first choice was doubtful before sure" in reply.decision.reason
     assert reply.irp["halt_reason"] == "accepted"
     assert reply.irp["energy"] == [pytest.approx(0.8647, abs=1e-4), pytest.approx(0.0952, abs=1e-4)]
     assert reply.usage["completion_tokens"] == 3  # both drafts are counted
-    assert {o.candidate: o.source for o in reply.outcomes} == {"doubtful": "agreement", "sure": "agreement"}
+    assert reply.outcomes == ()  # dissent teaches nothing
 
 
 def test_the_first_draft_stands_when_the_others_are_no_better(
@@ -400,7 +414,7 @@ def test_atp_are_granted_spent_and_refunded(
     assert kernel.books.balance() == 50.0
     reply = kernel.tick(ask())
     worked = reply.usage["load_s"] + reply.usage["run_s"]
-    assert reply.atp["granted"] == 20.0
+    assert worked < reply.atp["granted"] < 20.0  # what the drafts may cost, not all there is
     assert reply.atp["spent"] == pytest.approx(worked, abs=1e-3)
     assert reply.atp["balance"] == pytest.approx(50.0 - worked, abs=1e-3)
     second = kernel.tick(ask())

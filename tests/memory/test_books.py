@@ -80,6 +80,8 @@ def told(clock: FakeClock, quality: float, *, event: str = "e1", source: Outcome
 
 def test_the_first_day_is_full(books: Books, db: Database) -> None:
     assert books.balance() == 100.0
+    assert balances(db) == {}  # to look is not to write
+    books.settle("turn-none", spent=0.0)
     assert balances(db) == {"world": -100_000_000, "budget": 100_000_000}
 
 

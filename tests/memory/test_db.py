@@ -8,8 +8,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -362,3 +363,36 @@ def test_what_was_acknowledged_survives_ten_kills(path: Path) -> None:
 @pytest.mark.slow
 def test_what_was_acknowledged_survives_three_hundred_kills(path: Path) -> None:
     kill_writers(path, 300)
+
+
+@pytest.mark.parametrize("after", ["BEGIN IMMEDIATE", "INSERT", "COMMIT"])
+def test_an_interrupt_at_any_point_locks_nobody_out(
+    home: Path, monkeypatch: pytest.MonkeyPatch, after: str
+) -> None:
+    path = home / "sage.db"
+    with Database(path) as db, Database(path) as other:
+        execute = Database.execute
+
+        def interrupted(self: Database, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+            rows = execute(self, sql, params)
+            if sql.startswith(after):
+                raise KeyboardInterrupt
+            return rows
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Database, "execute", interrupted)
+            with pytest.raises(KeyboardInterrupt), db.transaction():
+                db.execute("INSERT INTO facts (name, value) VALUES ('a', '1')")
+        for each in (db, other):
+            with each.transaction():
+                each.execute("INSERT OR REPLACE INTO facts (name, value) VALUES ('b', '2')")
+        kept = [name for (name,) in db.execute("SELECT name FROM facts ORDER BY name")]
+        assert kept == (["a", "b"] if after == "COMMIT" else ["b"])
+
+
+def test_what_was_said_is_its_owners_alone(tmp_path: Path) -> None:
+    with Database(tmp_path / "new" / "sage.db") as db:
+        db.execute("INSERT INTO facts (name, value) VALUES ('a', '1')")
+        modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "new").iterdir()}
+        assert set(modes.values()) == {0o600}
+        assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700

@@ -32,9 +32,11 @@ __all__ = ["Limits", "Selector"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """What may be spent now: ATP, and bytes of memory for models (loaded ones can make room)."""
+    """What may be spent now: ATP of ``capacity`` at most, and bytes of memory for models (idle ones that are
+    loaded can make room)."""
 
     atp: float
+    capacity: float
     memory_bytes: int
 
 
@@ -62,7 +64,7 @@ class Selector:
         now: float,
         pinned: str | None = None,
     ) -> Decision:
-        """Rank the candidates. With ``pinned``, only that one may be chosen; all are still scored.
+        """Rank the candidates. With ``pinned``, only that one may be chosen.
 
         Raises:
             NoCandidate: nothing to choose from, or several filters removed everyone.
@@ -71,7 +73,7 @@ class Selector:
         """
         if pinned is not None and all(c.name != pinned for c in candidates):
             hint = did_you_mean(pinned, [c.name for c in candidates])
-            raise ModelNotFound(f"No model {pinned!r}.{hint}", mend="See what there is: sage models list")
+            raise ModelNotFound(f"No model is called {pinned!r}.{hint}", mend="sage models list")
         rejected: dict[str, _Rejection] = {}
         scores: list[CandidateScore] = []
         for candidate in candidates:
@@ -140,13 +142,14 @@ def _reject(
         return _Rejection(
             error=DoesNotFit,
             why=f"needs {need:.0f} MB of memory, {free:.0f} MB are free for models",
-            mend="Close other programs, lower models.context, or choose a smaller model",
+            mend="Free memory, lower models.context, or raise models.memory_limit_gb where it is set",
         )
-    if score.est_atp > limits.atp:
+    # What costs more than a full budget could never be chosen: with a full one it may be tried.
+    if score.est_atp > limits.atp and limits.atp < limits.capacity:
         return _Rejection(
             error=BudgetSpent,
             why=f"would cost about {score.est_atp:.1f} ATP, {limits.atp:.1f} are left",
-            mend="Wait until ATP have recovered, or raise atp.capacity or atp.grant",
+            mend="Wait until ATP have recovered, or raise atp.capacity or atp.recovery_per_s",
         )
     seconds = candidate.est_load_s + candidate.est_run_s
     if situation.deadline_s is not None and seconds > situation.deadline_s:
@@ -201,7 +204,8 @@ def _reason(scores: Sequence[CandidateScore], kind: str) -> str:
         if turn < 1.0
         else f"no amount of expertise would have made {second.name} win at this price"
     )
+    digits = 2 if round(first.permission, 2) != round(second.permission, 2) else 4
     return (
-        f"{first.name} before {second.name} ({first.permission:.2f} against {second.permission:.2f}): "
-        f"{why}; {change}."
+        f"{first.name} before {second.name} "
+        f"({first.permission:.{digits}f} against {second.permission:.{digits}f}): {why}; {change}."
     )

@@ -55,7 +55,9 @@ def candidate(
             unavailable = error
     resident = card.name in pricing.resident
     answer = _measured_or(card, pricing, answer_tokens(situation.kind), USUAL_ANSWER_TOKENS)
-    run_s = situation.prompt_tokens / _measured_or(card, pricing, "prompt_tok_s", GUESS["prompt_tok_s"])
+    room = min(card.context_length, pricing.context)
+    tokens = min(situation.prompt_tokens + situation.context_tokens, room)
+    run_s = tokens / _measured_or(card, pricing, "prompt_tok_s", GUESS["prompt_tok_s"])
     run_s += min(answer, situation.max_tokens) / _measured_or(
         card, pricing, "generate_tok_s", GUESS["generate_tok_s"]
     )
@@ -64,7 +66,7 @@ def candidate(
         name=card.name,
         prior=card.prior,
         capabilities=card.capabilities,
-        context_length=min(card.context_length, pricing.context),
+        context_length=room,
         memory_bytes=memory,
         resident=resident,
         load_bytes=0 if resident else card.bytes,

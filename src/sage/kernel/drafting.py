@@ -11,16 +11,19 @@ from dataclasses import dataclass, replace
 
 from sage.clock import Clock
 from sage.economy.ledger import price
+from sage.errors import ContextTooLong
 from sage.events import CandidateFailed, Decided, EventBus, StepTaken
 from sage.irp.plugins.language import Drafts, Opinion
 from sage.kernel.candidates import answer_tokens
+from sage.kernel.sense import count_tokens
 from sage.kernel.turn import Turn
 from sage.memory.books import Books
+from sage.memory.recall import newest_that_fit
 from sage.memory.verbatim import VerbatimStore
 from sage.types import Completion, Decision, Failure, GenerationRequest, Message, Piece
 from sage.zoo.card import ModelCard
 from sage.zoo.fallback import first_that_answers
-from sage.zoo.host import Host
+from sage.zoo.host import Answer, Host
 
 __all__ = ["Drafting", "OnPiece", "announce"]
 
@@ -29,10 +32,12 @@ OnPiece = Callable[[Piece], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drafting:
-    """Asks the candidates of one turn's decision. ``context`` is what was recalled."""
+    """Asks the candidates of one turn's decision. ``context`` is what was recalled; models are loaded with
+    room for ``context_tokens`` at most."""
 
     turn: Turn
     context: tuple[Message, ...]
+    context_tokens: int
     catalog: Mapping[str, ModelCard]
     host: Host
     books: Books
@@ -43,12 +48,15 @@ class Drafting:
     cancelled: threading.Event
 
     def next_model(self, drafts: Drafts, atp_left: float) -> str | None:
-        """The best candidate that has not answered; then the first again; never beyond the ATP left."""
+        """The best candidate that has not answered; then the first again; never beyond the ATP left,
+        and nobody once the deadline has passed."""
         asked = [draft.model for draft in drafts]
         standing = self._standing()
         fresh = [name for name in standing if name not in asked]
         if not asked:
             return fresh[0] if fresh else None
+        if self.turn.seconds_left(self.clock.monotonic()) == 0.0:
+            return None
         again = [asked[0]] if asked.count(asked[0]) == 1 and asked[0] in standing else []
         prices = {score.name: score.est_atp for score in self.turn.decided.candidates}
         return next((name for name in fresh + again if prices[name] <= atp_left), None)
@@ -84,22 +92,9 @@ class Drafting:
             turn.partial.append(piece)
             self.on_piece(piece)
 
-        system = tuple(m for m in situation.messages if m.role == "system")
-        conversation = tuple(m for m in situation.messages if m.role != "system")
-        request = GenerationRequest(
-            messages=(*system, *self.context, *conversation),
-            max_tokens=situation.max_tokens,
-            temperature=temperature,
-            seed=(situation.seed or 0) + step,
-            stop=situation.stop,
-            schema=situation.schema,
-            deadline_s=situation.deadline_s,
-        )
         started = self.clock.monotonic()
         try:
-            answer = self.host.ask(
-                self.catalog[name], request, on_text, should_stop=self.cancelled.is_set, turn_id=turn.id
-            )
+            answer = self._answer(name, step, temperature, on_text)
         except BaseException:
             turn.spent += price(seconds=self.clock.monotonic() - started)
             raise
@@ -117,7 +112,7 @@ class Drafting:
             ("generate_tok_s", completion.generate_tok_s),
             (answer_tokens(situation.kind), float(completion.completion_tokens) or None),
         ]
-        if completion.finish_reason != "cancelled":
+        if completion.finish_reason in ("stop", "length"):
             self.books.measure(name, measured)
         self.bus.emit(
             StepTaken(
@@ -129,6 +124,34 @@ class Drafting:
             )
         )
         return completion
+
+    def _answer(self, name: str, step: int, temperature: float, on_text: Callable[[str], None]) -> Answer:
+        """Ask with as much of the context as fits; our count of tokens is a guess, so when the model says
+        that it is too much, half of it goes."""
+        turn, situation, card = self.turn, self.turn.situation, self.catalog[name]
+        system = tuple(m for m in situation.messages if m.role == "system")
+        conversation = tuple(m for m in situation.messages if m.role != "system")
+        room = min(card.context_length, self.context_tokens)
+        budget = room - situation.prompt_tokens - situation.max_tokens
+        context = newest_that_fit(self.context, budget, count_tokens)
+        while True:
+            request = GenerationRequest(
+                messages=(*system, *context, *conversation),
+                max_tokens=situation.max_tokens,
+                temperature=temperature,
+                seed=(situation.seed or 0) + step,
+                stop=situation.stop,
+                schema=situation.schema,
+                deadline_s=turn.seconds_left(self.clock.monotonic()),
+            )
+            try:
+                return self.host.ask(
+                    card, request, on_text, should_stop=self.cancelled.is_set, turn_id=turn.id
+                )
+            except ContextTooLong:
+                if not context:
+                    raise
+                context = context[len(context) // 4 * 2 + 2 :]
 
     def _failed(self, failure: Failure) -> None:
         """Note a failure in the decision; when the chosen one failed, say who answers instead."""

@@ -18,19 +18,23 @@ __all__ = ["judge", "outcome"]
 COMPARABLE = 80
 """Characters. Longer answers never agree word for word, though both be right."""
 
+AGREED = 0.9
+"""Likeness from which on two answers are the same. Dissent teaches nothing: "Paris." and "The capital of
+France is Paris." differ by 0.7, and one of two that dissent may well be right."""
+
 
 def judge(
     turn: Turn, drafts: Drafts, *, verify: Callable[[str], float] | None, now: float
 ) -> tuple[Outcome, ...]:
     """One outcome for each model whose first draft can be judged.
 
-    By the caller's verifier, where there is one; else by agreement with the other models, where their
-    answers are short enough to be compared. A schema that was kept says nothing: the grammar sees to that.
+    By the caller's verifier, where there is one; else by saying the same as another model, where answers are
+    short enough to be compared. A schema that was kept says nothing: the grammar sees to that.
     A schema that was not kept, by a model that ended of itself, is that model's failure.
     """
     first: dict[str, Draft] = {}
     for draft in drafts:
-        if draft.completion.finish_reason != "cancelled":
+        if draft.completion.finish_reason in ("stop", "length"):
             first.setdefault(draft.model, draft)
     outcomes: list[Outcome] = []
     for model, draft in first.items():
@@ -45,9 +49,8 @@ def judge(
                 outcomes.append(outcome(turn, model, quality, "verifier", now))
         elif not draft.valid and draft.completion.finish_reason == "stop":
             outcomes.append(outcome(turn, model, 0.0, "verifier", now))
-        elif peers:
-            agreed = sum(likeness(text, peer) for peer in peers) / len(peers)
-            outcomes.append(outcome(turn, model, agreed, "agreement", now))
+        elif any(likeness(text, peer) >= AGREED for peer in peers):
+            outcomes.append(outcome(turn, model, 1.0, "agreement", now))
     return tuple(outcomes)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from sage.errors import UsageError
 from sage.types import Message, Situation
+from sage.zoo.schema import check_schema
 
 __all__ = ["KINDS", "Request", "clean", "count_tokens", "kind_of", "sense"]
 
@@ -20,14 +21,14 @@ KINDS = ("json", "code", "math", "classify", "rewrite", "fact", "chat")
 
 _SIGNS: Mapping[str, re.Pattern[str]] = {
     "code": re.compile(
-        r"```|\bdef |\breturn\b.*[;:(]"
+        r"```|\bdef |\breturn\b.{0,80}[;:(]"
         r"|\b(python|javascript|rust|sql|regex|function|code|program|script|bug)\b",
         re.IGNORECASE,
     ),
     "math": re.compile(
         r"\d\s*[-+*/x\u00d7\u00f7^=]\s*\d"
-        r"|\b(sum|product|add|plus|minus|times|divided|multiply|percent|how many|how much)\b.*\d"
-        r"|\d.*\b(plus|minus|times|divided by|percent)\b",
+        r"|\b(sum|product|add|plus|minus|times|divided|multiply|percent|how many|how much)\b.{0,80}\d"
+        r"|\d.{0,80}\b(plus|minus|times|divided by|percent)\b",
         re.IGNORECASE,
     ),
     "classify": re.compile(
@@ -70,7 +71,8 @@ def sense(request: Request, *, default_max_tokens: int) -> Situation:
     Raises:
         UsageError: there is nothing to answer, or the schema is none.
     """
-    _check_schema(request.schema)
+    if request.schema is not None:  # found out later, it would have been paid for
+        check_schema(request.schema)
     messages = tuple(Message(role=m.role, content=clean(m.content)) for m in request.messages)
     prompt = next((m.content for m in reversed(messages) if m.role == "user"), "")
     if not prompt.strip():
@@ -82,29 +84,12 @@ def sense(request: Request, *, default_max_tokens: int) -> Situation:
         prompt_tokens=sum(count_tokens(m.content) for m in messages),
         max_tokens=request.max_tokens or default_max_tokens,
         session=clean(request.session),
-        features={
-            "characters": float(len(prompt)),
-            "digits": sum(c.isdigit() for c in prompt) / len(prompt),
-            "ascii": sum(c.isascii() for c in prompt) / len(prompt),
-        },
         schema=request.schema,
         temperature=request.temperature,
         seed=request.seed,
         stop=tuple(clean(text) for text in request.stop),
         deadline_s=request.deadline_s,
     )
-
-
-def _check_schema(schema: Mapping[str, Any] | None) -> None:
-    """A schema that is none would be found out only after an answer was paid for."""
-    if schema is None:
-        return
-    import jsonschema
-
-    try:
-        jsonschema.validators.validator_for(dict(schema)).check_schema(dict(schema))
-    except jsonschema.SchemaError as error:
-        raise UsageError(f"This is not a JSON schema: {error.message}", mend="Correct the schema") from error
 
 
 def clean(text: str) -> str:

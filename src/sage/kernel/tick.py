@@ -25,14 +25,21 @@ from sage.kernel.drafting import Drafting, OnPiece, announce
 from sage.kernel.judge import judge
 from sage.kernel.sense import Request, count_tokens, sense
 from sage.kernel.turn import Reply, Turn
-from sage.memory.books import Books
+from sage.memory.books import Books, Ending
 from sage.memory.recall import recall_session
 from sage.memory.verbatim import TurnStatus, VerbatimStore
-from sage.types import Candidate, Decision, Message, Outcome, Situation, new_id
+from sage.types import Candidate, Message, Outcome, Situation, new_id
 from sage.zoo.card import ModelCard
 from sage.zoo.host import Host
 
 __all__ = ["Kernel", "Surroundings"]
+
+LEAST_GRANT = 1.0
+"""ATP: below this a prediction is mostly noise."""
+
+_ACTIVE: set[str] = set()
+"""The turns that kernels of this process are working on: a stored turn that runs and is not among them was
+left behind by an error while its end was written."""
 
 GRACE_S = 1.0
 """What a cancelled step gets to end, beyond the time after which its worker is killed."""
@@ -82,7 +89,7 @@ class Kernel:
         on_piece: OnPiece = lambda _piece: None,
         cancelled: threading.Event | None = None,
     ) -> Reply:
-        """Sense, choose, recall, refine, judge, settle.
+        """Sense, recall, choose, refine, judge, settle.
 
         Setting ``cancelled`` stops the generation and returns what there is.
 
@@ -92,16 +99,20 @@ class Kernel:
         """
         cancelled = cancelled or threading.Event()
         situation = sense(request, default_max_tokens=self.settings.models.max_tokens)
-        turn = self._begin(situation)
+        turn = Turn(id=new_id("turn"), situation=situation, started=self.clock.monotonic())
+        _ACTIVE.add(turn.id)
         try:
-            decision = self._choose(turn, pinned=request.model)
-            context = self._recall(situation, decision)
+            self._begin(turn)
+            context = self._recall(turn)
+            self._choose(turn, pinned=request.model)
             best, refined = self._refine(turn, context, on_piece, cancelled)
             outcomes = judge(turn, refined.state or (), verify=request.verify, now=self.clock.time())
             return self._settle(turn, best, refined, outcomes)
         except BaseException as error:
             self._abort(turn, error)
             raise
+        finally:
+            _ACTIVE.discard(turn.id)
 
     def learn(self, outcome: Outcome) -> bool:
         """Record an outcome once and let trust learn from it; False when it was known."""
@@ -118,41 +129,53 @@ class Kernel:
             )
         return learned
 
-    def _begin(self, situation: Situation) -> Turn:
-        turn = Turn(id=new_id("turn"), situation=situation, started=self.clock.monotonic())
-        self.store.begin(turn.id, situation)
+    def _begin(self, turn: Turn) -> None:
+        """Store the question; give back what turns hold whose end could not be written."""
+        self.store.abandon_dead(active=_ACTIVE)
+        self.books.release_ended()
+        self.store.begin(turn.id, turn.situation)
         self.bus.emit(
             TurnStarted(
                 turn_id=turn.id,
-                kind=situation.kind,
-                session=situation.session,
-                prompt_tokens=situation.prompt_tokens,
+                kind=turn.situation.kind,
+                session=turn.situation.session,
+                prompt_tokens=turn.situation.prompt_tokens,
             )
         )
-        return turn
 
-    def _choose(self, turn: Turn, *, pinned: str | None) -> Decision:
+    def _recall(self, turn: Turn) -> tuple[Message, ...]:
+        """Past turns of the session, in the room that the prompt and the answer leave. Before choosing,
+        because reading them is part of the price."""
+        situation = turn.situation
+        budget = self.settings.models.context - situation.prompt_tokens - situation.max_tokens
+        context = recall_session(self.store, situation.session, budget=budget, count_tokens=count_tokens)
+        tokens = sum(count_tokens(message.content) for message in context)
+        turn.situation = replace(situation, context_tokens=tokens)
+        return context
+
+    def _choose(self, turn: Turn, *, pinned: str | None) -> None:
         """The decision, and the ATP set aside for it."""
         if pinned is not None and pinned not in self.catalog:
             hint = did_you_mean(pinned, self.catalog)
-            raise ModelNotFound(f"No model {pinned!r}.{hint}", mend="See what there is: sage models list")
-        grant = self.settings.atp.grant
-        resident = self.host.resident()
+            raise ModelNotFound(f"No model is called {pinned!r}.{hint}", mend="sage models list")
         turn.decision = self._selector.choose(
             turn.situation,
             self._candidates(turn.situation),
             self.books.trust(),
             limits=Spending(
-                atp=min(self.books.balance(), grant),
-                # What is loaded and idle can make room.
-                memory_bytes=self._surroundings.free_bytes() + sum(resident.values()),
+                atp=self.books.balance(),
+                capacity=self.settings.atp.capacity,
+                memory_bytes=self._surroundings.free_bytes() + self.host.reclaimable(),
             ),
             now=self.clock.time(),
             pinned=pinned,
         )
-        turn.granted = self.books.grant(turn.id, want=grant, need=turn.decided.candidates[0].est_atp)
+        # Twice what the drafts should cost, so that many turns can run side by side; what a turn takes
+        # beyond its grant is charged too.
+        prices = [score.est_atp for score in turn.decided.candidates[: self.settings.irp.max_steps]]
+        want = min(self.settings.atp.grant, max(LEAST_GRANT, 2.0 * sum(prices)))
+        turn.granted = self.books.grant(turn.id, want=want, need=min(prices[0], want, LEAST_GRANT))
         announce(turn, turn.decided, self.store, self.bus)
-        return turn.decided
 
     def _candidates(self, situation: Situation) -> list[Candidate]:
         around = self._surroundings
@@ -169,12 +192,6 @@ class Kernel:
             for card in self.catalog.values()
         ]
 
-    def _recall(self, situation: Situation, decision: Decision) -> tuple[Message, ...]:
-        """Past turns of the session, in the room that the prompt and the answer leave."""
-        room = min(self.catalog[decision.chosen].context_length, self.settings.models.context)
-        budget = room - situation.prompt_tokens - situation.max_tokens
-        return recall_session(self.store, situation.session, budget=budget, count_tokens=count_tokens)
-
     def _refine(
         self,
         turn: Turn,
@@ -186,6 +203,7 @@ class Kernel:
         drafting = Drafting(
             turn=turn,
             context=context,
+            context_tokens=self.settings.models.context,
             catalog=self.catalog,
             host=self.host,
             books=self.books,
@@ -199,16 +217,18 @@ class Kernel:
         plugin = LanguagePlugin(
             ask=drafting.ask,
             next_model=drafting.next_model,
-            schema=situation.schema,
             temperature=situation.temperature,
         )
+        left = turn.seconds_left(self.clock.monotonic())
+        grace = self.settings.models.stop_timeout_s + GRACE_S
         limits = Limits(
             max_steps=irp.max_steps,
             atp=turn.granted,
-            seconds=situation.deadline_s or self.settings.models.answer_timeout_s,
+            # The worker keeps the deadline itself and returns what there is; this one is for a hung step.
+            seconds=(self.settings.models.answer_timeout_s if left is None else left) + grace,
             accept=irp.accept_energy,
             epsilon=irp.epsilon,
-            grace=self.settings.models.stop_timeout_s + GRACE_S,
+            grace=grace,
         )
         refined = refine(plugin, limits, cancelled=cancelled, clock=self.clock)
         if not refined.state:
@@ -221,14 +241,18 @@ class Kernel:
         """Trust, ledger, memory, events; then the reply."""
         decision = turn.decided
         if best.model != decision.chosen:
-            why = f" After {refined.steps} drafts, the answer of {best.model} was the least doubtful."
-            decision = replace(decision, chosen=best.model, mode="escalated", reason=decision.reason + why)
+            reason = (
+                f"{best.model} after {refined.steps} drafts: its answer was the least doubtful. "
+                f"The first choice was {decision.reason}"
+            )
+            decision = replace(decision, chosen=best.model, mode="escalated", reason=reason)
             announce(turn, decision, self.store, self.bus)
-        stopped = best.completion.finish_reason == "cancelled"
+        finish = best.completion.finish_reason
+        stopped = finish == "cancelled"
         irp = {
             "steps": refined.steps,
             "energy": [round(energy, 4) for energy in refined.energies],
-            "halt_reason": "cancelled" if stopped else refined.halt_reason,
+            "halt_reason": finish if finish in ("cancelled", "deadline") else refined.halt_reason,
         }
         for outcome in outcomes:
             self.learn(outcome)
@@ -244,7 +268,7 @@ class Kernel:
             usage=turn.usage(),
             atp=atp,
             outcomes=outcomes,
-            finish_reason=best.completion.finish_reason,
+            finish_reason=finish,
         )
 
     def _abort(self, turn: Turn, error: BaseException) -> None:
@@ -264,21 +288,14 @@ class Kernel:
         irp: Mapping[str, Any] | None = None,
         error: str = "",
     ) -> dict[str, float]:
-        spent = self.books.settle(turn.id, spent=turn.spent)
-        atp = {"granted": turn.granted, "spent": spent, "balance": self.books.balance()}
-        self.store.finish(
-            turn.id,
-            status=status,
-            answer=answer,
-            model=model,
-            usage=turn.usage(),
-            irp=irp,
-            atp=atp,
-            error=error,
-        )
+        """End the turn; whatever happened to it before, it is settled and stored once."""
+        turn.wall_s = self.clock.monotonic() - turn.started
+        ending = Ending(status=status, answer=answer, model=model, usage=turn.usage(), irp=irp, error=error)
+        atp = self.books.close(turn.id, granted=turn.granted, spent=turn.spent, ending=ending)
+        if atp is None:
+            return {}
         self.bus.emit(AtpSettled(turn_id=turn.id, **atp))
-        seconds = self.clock.monotonic() - turn.started
-        self.bus.emit(TurnEnded(turn_id=turn.id, status=status, model=model, seconds=seconds))
+        self.bus.emit(TurnEnded(turn_id=turn.id, status=status, model=model, seconds=turn.wall_s))
         return atp
 
 

@@ -43,6 +43,7 @@ class Turn:
     attempts: int = 0
     load_s: float = 0.0
     run_s: float = 0.0
+    wall_s: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     granted: float = 0.0
@@ -55,16 +56,23 @@ class Turn:
             raise RuntimeError(f"{self.id} was used before a decision was made")
         return self.decision
 
+    def seconds_left(self, now: float) -> float | None:
+        """Until the deadline, counted from the question; None where there is none, never negative."""
+        deadline = self.situation.deadline_s
+        return None if deadline is None else max(0.0, self.started + deadline - now)
+
     def partial_text(self) -> str:
         """The text of the latest attempt."""
         latest = self.partial[-1].draft if self.partial else 0
         return "".join(piece.text for piece in self.partial if piece.draft == latest)
 
     def usage(self) -> dict[str, Any]:
-        """Tokens and seconds over all attempts."""
+        """Tokens and seconds over all attempts. ``wall_s`` runs from the question to the end and counts
+        failed attempts too."""
         return {
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
             "load_s": round(self.load_s, 4),
             "run_s": round(self.run_s, 4),
+            "wall_s": round(self.wall_s, 4),
         }

@@ -6,18 +6,20 @@ Must not know: how any of them is computed; that is the economy's, and pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from sage.clock import Clock
 from sage.config import AtpSettings, SelectorSettings
 from sage.economy.ledger import BUDGET, Ledger, held
 from sage.economy.trust import TrustBook, TrustRecord
 from sage.memory.db import Database
-from sage.memory.verbatim import VerbatimStore
+from sage.memory.verbatim import TurnStatus, VerbatimStore
 from sage.types import Outcome
 
-__all__ = ["Books"]
+__all__ = ["Books", "Ending"]
 
 T = TypeVar("T")
 
@@ -25,6 +27,18 @@ RATE_WEIGHT = 0.3
 """How much the newest measurement counts: rates follow a machine that warms up or gets busy."""
 
 RECOVERED_AT = "atp.recovered_at"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ending:
+    """How a turn ended, as it is stored."""
+
+    status: TurnStatus
+    answer: str
+    model: str
+    usage: Mapping[str, Any]
+    irp: Mapping[str, Any] | None = None
+    error: str = ""
 
 
 class Books:
@@ -87,8 +101,15 @@ class Books:
                 )
 
     def balance(self) -> float:
-        """ATP that can be granted now."""
-        return self._change(lambda ledger: ledger.balance())
+        """ATP that can be granted now. Reads only, unless the clock went back: what recovers is written
+        with the next grant."""
+        with self._db.transaction(write=False):
+            ledger = self._ledger()
+            recovered = self._recovered(ledger)
+            ledger.recover(recovered, capacity=self._atp.capacity)
+        if recovered < 0.0:  # or nothing would recover until the clock has caught up
+            self._change(lambda _ledger: None)
+        return ledger.balance()
 
     def grant(self, turn_id: str, *, want: float, need: float) -> float:
         """See :meth:`Ledger.grant`."""
@@ -97,6 +118,19 @@ class Books:
     def settle(self, turn_id: str, *, spent: float) -> float:
         """See :meth:`Ledger.settle`. Settling a turn again charges nothing."""
         return self._change(lambda ledger: ledger.settle(turn_id, spent=spent))
+
+    def close(self, turn_id: str, *, granted: float, spent: float, ending: Ending) -> dict[str, float] | None:
+        """Settle a turn and store how it ended, together or not at all; returns its ATP.
+
+        None, and no change, where the turn has ended already: the first ending stands.
+        """
+        with self._db.transaction():
+            if not self._store.is_running(turn_id):
+                return None
+            charged = self.settle(turn_id, spent=spent)
+            atp = {"granted": granted, "spent": charged, "balance": self.balance()}
+            self._store.finish(turn_id, **dataclasses.asdict(ending), atp=atp)
+            return atp
 
     def release_ended(self) -> None:
         """Give back what is held for turns that run no more: their process ended before it could settle."""
@@ -111,10 +145,15 @@ class Books:
     def _change(self, event: Callable[[Ledger], T]) -> T:
         """One business event: recover what time brought, apply it, write entries and balances."""
         with self._db.transaction():
-            ledger = Ledger(dict(self._db.execute("SELECT name, balance FROM accounts")))
-            ledger.recover(self._due(ledger), capacity=self._atp.capacity)
+            ledger = self._ledger()
+            ledger.recover(self._recovered(ledger), capacity=self._atp.capacity)
             result = event(ledger)
             now = self._clock.time()
+            self._db.execute(
+                "INSERT INTO facts (name, value) VALUES (?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+                (RECOVERED_AT, repr(now)),
+            )
             for entry in ledger.entries:
                 self._db.execute(
                     "INSERT INTO entries (at, turn_id, debit, credit, amount, reason)"
@@ -133,16 +172,16 @@ class Books:
                     )
             return result
 
-    def _due(self, ledger: Ledger) -> float:
-        """ATP recovered since the last event; all of the capacity on the first day."""
-        now = self._clock.time()
+    def _ledger(self) -> Ledger:
+        return Ledger(dict(self._db.execute("SELECT name, balance FROM accounts")))
+
+    def _recovered(self, ledger: Ledger) -> float:
+        """ATP that came since the last change; all of the capacity on the first day.
+
+        Counted by the wall clock, because processes come and go. Negative where it went back, which brings
+        nothing; when it goes forward again, the same hours count twice: rather that than an empty budget.
+        """
         rows = self._db.execute("SELECT value FROM facts WHERE name = ?", (RECOVERED_AT,))
-        self._db.execute(
-            "INSERT INTO facts (name, value) VALUES (?, ?)"
-            " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-            (RECOVERED_AT, repr(now)),
-        )
         if not rows or BUDGET not in ledger.balances:
             return self._atp.capacity
-        elapsed = max(0.0, now - float(rows[0][0]))  # a clock that went back brings nothing
-        return elapsed * self._atp.recovery_per_s
+        return (self._clock.time() - float(rows[0][0])) * self._atp.recovery_per_s

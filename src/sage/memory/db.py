@@ -8,6 +8,7 @@ A file that is damaged, foreign or newer than this SAGE is never deleted, overwr
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import threading
@@ -100,29 +101,40 @@ class Database:
             return list(self._open_connection().execute(sql, tuple(params)))
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, *, write: bool = True) -> Iterator[None]:
         """All or nothing, and durable on leaving. Nested, it is a savepoint of the outer one.
 
         BEGIN IMMEDIATE takes the write lock at once: a transaction that begins by reading and then
-        writes could not wait for another writer, because what it has read would be out of date.
+        writes could not wait for another writer, because what it has read would be out of date. With
+        ``write=False`` it only reads, all of one state, and waits for nobody.
         """
         with self._lock:
-            name = f"level_{self._depth}"
-            inner = self._depth > 0
-            self.execute(f"SAVEPOINT {name}" if inner else "BEGIN IMMEDIATE")
-            self._depth += 1
+            depth = self._depth
+            name = f"level_{depth}"
+            self._abandon_leftover(depth)
             try:
+                # Inside the try: Ctrl-C may come between any two instructions, and a transaction that
+                # stayed open would lock everybody out.
+                self.execute(f"SAVEPOINT {name}" if depth else "BEGIN IMMEDIATE" if write else "BEGIN")
+                self._depth = depth + 1
                 yield
-                self.execute(f"RELEASE {name}" if inner else "COMMIT")
+                self.execute(f"RELEASE {name}" if depth else "COMMIT")
             except BaseException:
                 # A full disk or an I/O error may have rolled back already.
-                if self._connection is not None and self._connection.in_transaction:
-                    self.execute(f"ROLLBACK TO {name}" if inner else "ROLLBACK")
-                    if inner:
+                if self._connection is not None and self._connection.in_transaction and self._depth > depth:
+                    self.execute(f"ROLLBACK TO {name}" if depth else "ROLLBACK")
+                    if depth:
                         self.execute(f"RELEASE {name}")
+                self._depth = depth
+                self._abandon_leftover(depth)
                 raise
             finally:
-                self._depth -= 1
+                self._depth = depth
+
+    def _abandon_leftover(self, depth: int) -> None:
+        """Roll back what an interrupt left open just after BEGIN or in the middle of a rollback."""
+        if depth == 0 and self._connection is not None and self._connection.in_transaction:
+            self.execute("ROLLBACK")
 
     def integrity(self) -> str:
         """``ok``, or what SQLite found wrong, one finding a line. Reads the whole file."""
@@ -149,7 +161,10 @@ class Database:
 
     def _open(self) -> None:
         if not self.read_only:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            # Prompts and answers are their owner's alone; SQLite gives the WAL the rights of the file.
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not self.path.exists():
+                os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         flags = (
             apsw.SQLITE_OPEN_READONLY
             if self.read_only

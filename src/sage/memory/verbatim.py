@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -186,6 +186,12 @@ class VerbatimStore:
                 ),
             )
 
+    def is_running(self, turn_id: str) -> bool:
+        """Whether the turn has no ending yet. One that was given up as abandoned still counts as running:
+        who ran it knows better how it ended."""
+        rows = self._db.execute("SELECT status FROM turns WHERE id = ?", (turn_id,))
+        return bool(rows) and rows[0][0] in ("running", "abandoned")
+
     def record_outcome(self, outcome: Outcome) -> bool:
         """Store an outcome once; False, and no change, if its event is known already.
 
@@ -253,14 +259,22 @@ class VerbatimStore:
         ]
         return tuple(message for pair in pairs for message in pair)
 
-    def abandon_dead(self) -> list[str]:
-        """Mark turns whose process is gone as abandoned; returns their ids, oldest first."""
+    def abandon_dead(self, *, active: Collection[str] | None = None) -> list[str]:
+        """Mark turns that nobody runs any more as abandoned; returns their ids, oldest first.
+
+        Those are the turns whose process is gone, and, where ``active`` is given, the turns of this process
+        that are not in it: their end could not be written.
+        """
         running = self._db.execute(
             "SELECT id, pid, pid_started FROM turns WHERE status = 'running' ORDER BY rowid"
         )
         dead: list[str] = []
         for ident, pid, started in running:
-            if _is_running(pid, started):
+            if active is not None and pid == os.getpid():
+                alive = ident in active
+            else:
+                alive = _is_running(pid, started)
+            if alive:
                 continue
             # Another process may have done the same since the read: only one may report the id.
             changed = self._db.execute(

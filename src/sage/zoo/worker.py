@@ -23,6 +23,7 @@ from typing import Any
 from sage.errors import SageError
 from sage.types import GenerationRequest, Message
 from sage.zoo.backends import Engine, EngineOptions, open_engine
+from sage.zoo.schema import keeps_schema
 
 __all__ = ["main", "request_from_json"]
 
@@ -92,12 +93,15 @@ def _serve(pipe: _Pipe, engine: Engine, order: dict[str, Any]) -> None:
         return turn in pipe.cancelled
 
     try:
-        completion = engine.generate(request_from_json(order["request"]), on_text)
+        request = request_from_json(order["request"])
+        completion = engine.generate(request, on_text)
+        seconds = time.monotonic() - began
+        valid = keeps_schema(completion.text, request.schema)
     except Exception as error:
         pipe.say(ev="error", id=turn, **_describe(error, unexpected="WorkerDied"))
     else:
         completion = replace(
-            completion, run_s=time.monotonic() - began, first_text_s=first[0] if first else 0.0
+            completion, run_s=seconds, first_text_s=first[0] if first else 0.0, valid=valid
         )
         pipe.say(ev="done", id=turn, completion=asdict(completion))
     pipe.cancelled.discard(turn)

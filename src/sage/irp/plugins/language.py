@@ -12,18 +12,15 @@ Agreement halves doubt at most and dissent leaves it: another opinion never make
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sage.errors import UsageError
 from sage.irp.protocol import Exhausted, Step
 from sage.types import Completion
 
-__all__ = ["Draft", "Drafts", "LanguagePlugin", "Opinion", "doubt", "keeps_schema", "likeness", "repetition"]
+__all__ = ["Draft", "Drafts", "LanguagePlugin", "Opinion", "doubt", "likeness", "repetition"]
 
 LOGPROB_FLOOR = -3.0
 """A token counts for no less. A grammar forces tokens that the model would never choose (-12 and below
@@ -67,13 +64,11 @@ class LanguagePlugin:
         *,
         ask: Ask,
         next_model: Callable[[Drafts, float], str | None],
-        schema: Mapping[str, Any] | None,
         temperature: float,
     ) -> None:
         """``next_model(drafts, atp_left)`` names whom to ask, or None when nobody is left or affordable."""
         self._ask = ask
         self._next_model = next_model
-        self._schema = schema
         self._temperature = temperature
 
     def init_state(self) -> Drafts:
@@ -87,7 +82,7 @@ class LanguagePlugin:
         temperature = max(self._temperature, RETRY_TEMPERATURE) if again else self._temperature
         opinion = self._ask(model, len(state), temperature)
         completion = opinion.completion
-        valid = bool(completion.text.strip()) and keeps_schema(completion.text, self._schema)
+        valid = completion.valid and bool(completion.text.strip())
         draft = Draft(model=opinion.model, completion=completion, attempt=opinion.attempt, valid=valid)
         return Step(state=(*state, draft), atp=opinion.atp)
 
@@ -134,29 +129,6 @@ def repetition(text: str) -> float:
     words = _words(text)
     runs = [tuple(words[i : i + 4]) for i in range(len(words) - 3)]
     return 1.0 - len(set(runs)) / len(runs) if runs else 0.0
-
-
-def keeps_schema(text: str, schema: Mapping[str, Any] | None) -> bool:
-    """Whether the text is JSON that meets the schema; true where none was asked for.
-
-    Raises:
-        UsageError: the schema refers to another one, which is not fetched.
-    """
-    if schema is None:
-        return True
-    import jsonschema
-    import referencing
-
-    try:
-        # A registry of its own: the default one would fetch references from the network.
-        jsonschema.validate(json.loads(text), dict(schema), registry=referencing.Registry())
-    except referencing.exceptions.Unresolvable as error:
-        raise UsageError(
-            f"The schema refers to {error.ref}, which is not in it.", mend="Put it under $defs of the schema"
-        ) from error
-    except (ValueError, RecursionError, jsonschema.ValidationError):  # a loop of "[" nests too deep
-        return False
-    return True
 
 
 def likeness(one: str, other: str) -> float:

@@ -106,7 +106,7 @@ class _Answer:
         self._on_text = on_text
         self._pieces: list[str] = []
         self._logprobs: list[float] = []
-        self._usage: Mapping[str, int] = {}
+        self._usage: Mapping[str, Any] = {}
         self._finish = ""
         self._error: SageError | None = None
 
@@ -133,6 +133,7 @@ class _Answer:
         return Completion(
             text="".join(self._pieces).strip(),
             prompt_tokens=self._usage.get("prompt_tokens", 0),
+            cached_tokens=(self._usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0),
             # A stream that was cancelled ends without its usage.
             completion_tokens=self._usage.get("completion_tokens", len(self._logprobs)),
             finish_reason=self._finish or "stop",
