@@ -17,7 +17,9 @@ from sage.hardware.probe import (
     cgroup_memory,
     cpu_name,
     is_unified,
+    memory,
     probe,
+    usable_cores,
 )
 
 GIB = 1024**3
@@ -230,3 +232,28 @@ def test_a_jetson_without_nvidia_smi(root: Path) -> None:
     assert accelerators(100, 60, shared=True, root=root, command=str(root / "missing")) == (
         Accelerator(name="NVIDIA Jetson AGX Orin", memory_total=100, memory_free=60, unified=True),
     )
+
+
+def test_memory_alone_asks_no_driver(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "accelerators", None)
+    real = psutil.virtual_memory()
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: real._replace(total=64 * GIB, available=60 * GIB))
+    assert memory(root) == (64 * GIB, 60 * GIB)
+    write(
+        root,
+        {
+            "proc/self/cgroup": "0::/\n",
+            "sys/fs/cgroup/memory.max": f"{4 * GIB}\n",
+            "sys/fs/cgroup/memory.current": f"{3 * GIB}\n",
+        },
+    )
+    assert memory(root) == (4 * GIB, GIB)
+
+
+def test_usable_cores_are_those_of_the_machine_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    usable_cores.cache_clear()
+    monkeypatch.setattr(module, "cgroup_cpus", lambda _root: 1)
+    assert usable_cores() == probe().usable_cores == 1
+    monkeypatch.setattr(module, "cgroup_cpus", lambda _root: None)
+    assert usable_cores() == 1  # read once
+    usable_cores.cache_clear()

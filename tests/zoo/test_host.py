@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,16 @@ import pytest
 
 from sage.clock import FakeClock
 from sage.config import ModelSettings
-from sage.errors import DoesNotFit, Interrupted, LoadFailed, WeightsMissing, WorkerDied
+from sage.errors import DeadlineExceeded, DoesNotFit, Interrupted, LoadFailed, WeightsMissing, WorkerDied
 from sage.events import Event, EventBus, LoadFinished, LoadStarted, Unloaded
 from sage.types import GenerationRequest, Message
+from sage.zoo import host as module
 from sage.zoo.card import ModelCard
-from sage.zoo.host import Host, resident_models
+from sage.zoo.host import Host, resident_models, worker_spec
 
 REQUEST = GenerationRequest(messages=(Message(role="user", content="hello there"),))
+
+REQUEST_OF_TWO = replace(REQUEST, max_tokens=2)
 
 
 def card(name: str, **script: Any) -> ModelCard:
@@ -55,12 +60,18 @@ class Zoo:
         )
 
     def free_bytes(self) -> int:
-        # A loaded model is counted at its true size by the host; only "is there a slot" matters here.
-        return 1 if self.slots > len(self.host._residents) else 0
+        # A loaded model is counted at its true size by the host, one that is loading as one slot.
+        return self.slots - len(self.host._residents)
 
-    def ask(self, card: ModelCard, on_text: Callable[[str], None] = lambda _t: None, **more: Any) -> Any:
+    def ask(
+        self,
+        card: ModelCard,
+        on_text: Callable[[str], None] = lambda _t: None,
+        request: GenerationRequest = REQUEST,
+        **more: Any,
+    ) -> Any:
         self.clock.advance(1.0)
-        return self.host.ask(card, REQUEST, on_text, **more)
+        return self.host.ask(card, request, on_text, **more)
 
     def told(self) -> list[str]:
         names = {LoadStarted: "start", LoadFinished: "loaded", Unloaded: "gone"}
@@ -236,29 +247,178 @@ def test_different_models_answer_at_the_same_time(zoo: Zoo) -> None:
     assert answers == ["one two", "one two"]
 
 
-def test_a_death_noticed_late_does_not_take_the_next_worker(zoo: Zoo) -> None:
-    """A request that waits for its turn at a worker that dies must not forget the one loaded since."""
+def test_a_request_whose_worker_died_before_its_turn_is_asked_anew(zoo: Zoo) -> None:
+    """And what it notices late does not take the worker that was loaded since."""
     zoo.ask(card("a"))
     dying = zoo.host._residents["a"]
-    failures: list[WorkerDied] = []
-
-    def wait_and_fail() -> None:
-        try:
-            zoo.ask(card("a"))
-        except WorkerDied as error:
-            failures.append(error)
-
-    late = threading.Thread(target=wait_and_fail)
     with dying.worker._lock:
-        late.start()
-        while not dying.busy:
-            time.sleep(0.01)
+        late = asking(zoo, card("a"))
+        wait_until(lambda: dying.busy)
         dying.worker.kill()
         zoo.ask(card("a"))
-    late.join(10.0)
-    assert len(failures) == 1
+    assert late.result(10.0).completion.text == "You said: hello there"
     assert set(zoo.host.resident()) == {"a"}
+    assert zoo.told() == ["start a", "loaded a", "gone a", "start a", "loaded a"]
     assert zoo.ask(card("a")).load_s == 0.0
+
+
+def test_a_request_behind_one_that_loses_the_worker_is_answered(zoo: Zoo) -> None:
+    crashing = card("a", answers=["a b c d e", "fine"], token_s=0.2, crash_after=3)
+    first = asking(zoo, crashing)
+    wait_until(lambda: zoo.host.resident())
+    second = asking(zoo, crashing, request=REQUEST_OF_TWO)
+    with pytest.raises(WorkerDied):
+        first.result(20.0)
+    assert second.result(20.0).completion.text == "a b"
+    assert set(zoo.host.resident()) == {"a"}
+
+
+def asking(zoo: Zoo, card: ModelCard, **more: Any) -> Future[Any]:
+    """Ask on a thread of its own."""
+    answer: Future[Any] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(zoo.ask(card, **more))
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return answer
+
+
+def wait_until(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20.0
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_hot_model_answers_while_another_loads(zoo: Zoo) -> None:
+    zoo.ask(card("hot"))
+    slow = asking(zoo, card("slow", load_s=4.0))
+    wait_until(lambda: zoo.told()[-1] == "start slow")
+    began = time.monotonic()
+    assert zoo.ask(card("hot")).completion.text
+    assert set(zoo.host.resident()) == {"hot"}
+    zoo.host.unload("hot")
+    assert not slow.done()
+    assert time.monotonic() - began < 3.0
+    assert slow.result(20.0).load_s >= 4.0
+
+
+def test_those_who_wait_for_a_load_can_stop_and_have_deadlines(zoo: Zoo) -> None:
+    slow = card("slow", load_s=30.0)
+    over = threading.Event()
+    loader = asking(zoo, slow, should_stop=over.is_set)
+    wait_until(lambda: zoo.told() == ["start slow"])
+    with pytest.raises(Interrupted):
+        zoo.ask(slow, should_stop=lambda: True)
+    late = asking(zoo, slow, request=replace(REQUEST, deadline_s=5.0))
+    time.sleep(0.2)
+    assert not late.done()
+    zoo.clock.advance(5.0)
+    with pytest.raises(DeadlineExceeded, match="slow was not loaded in time"):
+        late.result(10.0)
+    assert not loader.done()
+    over.set()
+    with pytest.raises(Interrupted):
+        loader.result(10.0)
+
+
+def test_the_deadline_of_the_one_who_loads_counts_too(zoo: Zoo) -> None:
+    late = asking(zoo, card("slow", load_s=30.0), request=replace(REQUEST, deadline_s=5.0))
+    wait_until(lambda: zoo.told() == ["start slow"])
+    zoo.clock.advance(5.0)
+    with pytest.raises(DeadlineExceeded, match="slow was not loaded in time"):
+        late.result(10.0)
+    assert zoo.host.resident() == {}
+
+
+def test_a_load_that_its_own_caller_stops_is_taken_over(zoo: Zoo) -> None:
+    over = threading.Event()
+    slow = card("slow", load_s=1.0)
+    loader = asking(zoo, slow, should_stop=over.is_set)
+    wait_until(lambda: zoo.told() == ["start slow"])
+    others = [asking(zoo, slow) for _ in range(3)]
+    time.sleep(0.1)
+    over.set()
+    with pytest.raises(Interrupted):
+        loader.result(10.0)
+    assert sorted(other.result(20.0).load_s > 0 for other in others) == [False, False, True]
+    assert zoo.told() == ["start slow", "start slow", "loaded slow"]
+
+
+def test_a_load_that_fails_fails_for_everyone_who_waits(zoo: Zoo) -> None:
+    broken = card("a", load_s=0.5, load_error="strange file")
+    loader = asking(zoo, broken)
+    wait_until(lambda: zoo.told() == ["start a"])
+    other = asking(zoo, broken)
+    for asked in (loader, other):
+        with pytest.raises(LoadFailed, match="strange file"):
+            asked.result(20.0)
+
+
+def test_what_does_not_fit_beside_a_load_waits_for_it(zoo: Zoo) -> None:
+    zoo.slots = 1
+    first = asking(zoo, card("a", load_s=0.7, load_error="strange file"))
+    wait_until(lambda: zoo.told() == ["start a"])
+    second = asking(zoo, card("b"))
+    with pytest.raises(LoadFailed):
+        first.result(20.0)
+    assert second.result(20.0).completion.text
+    assert zoo.told() == ["start a", "start b", "loaded b"]
+
+
+def test_two_loads_do_not_count_on_the_same_bytes(zoo: Zoo) -> None:
+    zoo.slots = 2
+    for name in ("a", "b"):
+        zoo.ask(card(name))
+    asked = [asking(zoo, card(name, load_s=0.5)) for name in ("c", "d")]
+    for one in asked:
+        assert one.result(20.0).completion.text
+    assert set(zoo.host.resident()) == {"c", "d"}
+    assert sorted(zoo.told()[4:6]) in (["gone a", "start c"], ["gone a", "start d"])
+
+
+def test_only_idle_models_can_make_room(zoo: Zoo) -> None:
+    zoo.ask(card("idle"))
+    idle = zoo.host.resident()["idle"]
+    assert zoo.host.reclaimable() == idle
+    seen: list[int] = []
+    zoo.ask(card("busy"), lambda _text: seen.append(zoo.host.reclaimable()))
+    assert set(seen) == {idle}
+    assert zoo.host.reclaimable() == sum(zoo.host.resident().values())
+    assert 0 < zoo.host.mapped_bytes() < zoo.host.reclaimable()
+
+
+def test_closing_stops_a_load(zoo: Zoo) -> None:
+    loader = asking(zoo, card("slow", load_s=30.0))
+    wait_until(lambda: zoo.told() == ["start slow"])
+    began = time.monotonic()
+    zoo.host.close()
+    assert time.monotonic() - began < 2.0
+    for one in (loader, asking(zoo, card("slow"))):
+        with pytest.raises(Interrupted):
+            one.result(10.0)
+
+
+def test_a_long_log_is_started_anew(zoo: Zoo, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOG_BYTES", 30)
+    zoo.ask(card("a", noise="a line of twenty chars\n"))
+    zoo.ask(card("b", noise="another line\n"))
+    log = home / "run" / "worker.log"
+    assert log.read_text() == "a line of twenty chars\nanother line\n"
+    zoo.ask(card("c", noise="new\n"))
+    assert log.read_text() == "new\n"
+
+
+def test_threads_go_by_the_cores_that_may_be_used(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    for cores, threads in ((1, 1), (2, 1), (6, 5)):
+        monkeypatch.setattr(module, "usable_cores", lambda cores=cores: cores)
+        assert worker_spec(home, card("a"), ModelSettings()).threads == threads
+    assert worker_spec(home, card("a"), ModelSettings(threads=9)).threads == 9
 
 
 OTHER = """

@@ -11,19 +11,24 @@ import json
 import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sage.clock import Clock, SystemClock
 from sage.config import ModelSettings
-from sage.errors import WeightsMissing
+from sage.errors import DeadlineExceeded, DoesNotFit, Interrupted, SageError, WeightsMissing
 from sage.events import EventBus, LoadFinished, LoadStarted, Unloaded
+from sage.hardware.probe import usable_cores
 from sage.types import Completion, GenerationRequest, Message
 from sage.zoo.card import ModelCard
-from sage.zoo.process import Worker, WorkerLimits, WorkerSpec
+from sage.zoo.process import POLL_S, Worker, WorkerGone, WorkerLimits, WorkerSpec
 from sage.zoo.residency import Loaded, make_room
 
 __all__ = ["Answer", "Host", "fake_round_trip", "resident_models", "worker_limits", "worker_spec"]
+
+
+LOG_BYTES = 10_000_000
+"""Native libraries are chatty: weeks of their lines would fill a small disk."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,8 +49,50 @@ class _Resident:
     busy: int = 0
 
 
+@dataclass(slots=True)
+class _Load:
+    """A load in progress. ``bytes`` is what it has reserved, 0 until it has made room."""
+
+    bytes: int = 0
+    done: threading.Event = field(default_factory=threading.Event)
+    error: SageError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Patience:
+    """How long one request waits: until its caller stops it, or its time is up."""
+
+    clock: Clock
+    should_stop: Callable[[], bool]
+    deadline: float
+
+    @property
+    def over(self) -> bool:
+        return self.should_stop() or self.clock.monotonic() >= self.deadline
+
+    def check(self, name: str) -> None:
+        if self.should_stop():
+            raise Interrupted(f"Stopped while {name} was loading.")
+        if self.clock.monotonic() >= self.deadline:
+            raise DeadlineExceeded(f"{name} was not loaded in time.", mend="Allow more time")
+
+    def wait(self, ready: Callable[[float], bool], name: str) -> None:
+        """Until ``ready``, which waits itself for as many seconds as it is given."""
+        while not ready(POLL_S):
+            self.check(name)
+
+    def left_of(self, request: GenerationRequest) -> GenerationRequest:
+        if request.deadline_s is None:
+            return request
+        return replace(request, deadline_s=max(POLL_S, self.deadline - self.clock.monotonic()))
+
+
 class Host:
-    """Keeps workers. Thread-safe: loads are serialised, and an answer holds its own worker only."""
+    """Keeps workers. Thread-safe: a load, an answer or an unload holds up only those that need its model.
+
+    ``_lock`` guards the tables and is never held while waiting. ``_room`` is held by one load at a time
+    while it makes room, so that two loads do not count on the same bytes.
+    """
 
     def __init__(
         self,
@@ -65,7 +112,10 @@ class Host:
         self._bus = bus or EventBus()
         self._clock = clock or SystemClock()
         self._residents: dict[str, _Resident] = {}
+        self._loads: dict[str, _Load] = {}
+        self._closed = False
         self._lock = threading.RLock()
+        self._room = threading.Lock()
         _clear_notes(home)
 
     def resident(self) -> dict[str, int]:
@@ -73,6 +123,18 @@ class Host:
         with self._lock:
             self._reap()
             return {name: resident.bytes for name, resident in self._residents.items()}
+
+    def reclaimable(self) -> int:
+        """Bytes that unloading every idle model would give back."""
+        with self._lock:
+            self._reap()
+            return sum(resident.bytes for resident in self._residents.values() if not resident.busy)
+
+    def mapped_bytes(self) -> int:
+        """Bytes of files that loaded models hold in memory: the system counts them as available."""
+        with self._lock:
+            workers = [resident.worker for resident in self._residents.values()]
+        return sum(worker.mapped_bytes() for worker in workers)
 
     def ask(
         self,
@@ -83,28 +145,35 @@ class Host:
         should_stop: Callable[[], bool] = lambda: False,
         turn_id: str = "",
     ) -> Answer:
-        """Have the model loaded, and answer.
+        """Have the model loaded, and answer. The request's deadline counts from this call.
 
         Raises:
             WeightsMissing, DoesNotFit, LoadFailed: before anything is asked.
             Interrupted: ``should_stop`` turned true before the model was loaded.
             WorkerDied, DeadlineExceeded, ContextTooLong, UsageError: from the worker.
         """
-        with self._lock:
-            resident, load_s, load_bytes = self._ensure(card, turn_id, should_stop)
-            resident.busy += 1
+        seconds = float("inf") if request.deadline_s is None else request.deadline_s
+        patience = _Patience(self._clock, should_stop, self._clock.monotonic() + seconds)
         try:
-            completion = resident.worker.ask(request, on_text, should_stop=should_stop)
+            return self._ask(card, request, on_text, patience, turn_id)
+        except WorkerGone:  # lost to another request, before this one had its turn
+            return self._ask(card, request, on_text, patience, turn_id)
+
+    def _ask(
+        self,
+        card: ModelCard,
+        request: GenerationRequest,
+        on_text: Callable[[str], None],
+        patience: _Patience,
+        turn_id: str,
+    ) -> Answer:
+        resident, load_s, load_bytes = self._take(card, turn_id, patience)
+        try:
+            completion = resident.worker.ask(
+                patience.left_of(request), on_text, should_stop=patience.should_stop
+            )
         finally:
-            with self._lock:
-                resident.busy -= 1
-                resident.last_used = self._clock.monotonic()
-                if resident.worker.alive:
-                    resident.bytes = max(resident.bytes, resident.worker.resident_bytes())
-                else:
-                    resident.worker.close()
-                    if self._residents.get(card.name) is resident:  # not one loaded since
-                        self._forget(card.name, "died")
+            self._give_back(card.name, resident)
         return Answer(
             completion=completion, load_s=load_s, load_bytes=load_bytes, resident_bytes=resident.bytes
         )
@@ -112,43 +181,79 @@ class Host:
     def unload(self, name: str, *, reason: str = "asked") -> None:
         """End a model's worker; does nothing when it is not loaded."""
         with self._lock:
-            resident = self._residents.get(name)
-            if resident is not None:
-                resident.worker.close()
-                self._forget(name, reason)
+            resident = self._forget(name) if name in self._residents else None
+        if resident:
+            self._end(name, resident, reason)
 
     def close(self) -> None:
-        """End every worker."""
+        """End every worker, also those that are loading. Nothing is loaded from then on."""
+        with self._lock:
+            self._closed = True
+            loads = list(self._loads.values())
         for name in list(self._residents):
             self.unload(name, reason="shutdown")
+        for load in loads:
+            load.done.wait(self._settings.stop_timeout_s)
 
-    def _ensure(
-        self, card: ModelCard, turn_id: str, should_stop: Callable[[], bool]
+    def _take(self, card: ModelCard, turn_id: str, patience: _Patience) -> tuple[_Resident, float, int]:
+        """The loaded model, counted as busy from now on; seconds and bytes if it was loaded for this."""
+        while True:
+            with self._lock:
+                self._reap()
+                if resident := self._residents.get(card.name):
+                    resident.busy += 1
+                    return resident, 0.0, 0
+                if self._closed:
+                    raise Interrupted(f"{card.name} is not loaded any more: SAGE is ending.")
+                mine = card.name not in self._loads
+                load = self._loads.setdefault(card.name, _Load())
+            if mine:
+                return self._load(card, load, turn_id, patience)
+            patience.wait(load.done.wait, card.name)
+            if load.error:  # a load that was only stopped has none: one of those who wait tries anew
+                raise type(load.error)(load.error.message, mend=load.error.mend) from load.error
+
+    def _give_back(self, name: str, resident: _Resident) -> None:
+        alive = resident.worker.alive
+        with self._lock:
+            resident.busy -= 1
+            resident.last_used = self._clock.monotonic()
+            resident.bytes = max(resident.bytes, resident.worker.resident_bytes())
+        if not alive:
+            self._drop(name, resident)
+
+    def _load(
+        self, card: ModelCard, load: _Load, turn_id: str, patience: _Patience
     ) -> tuple[_Resident, float, int]:
-        self._reap()
-        if card.name in self._residents:
-            return self._residents[card.name], 0.0, 0
-        path = self._home / "models" / card.filename
-        if card.backend != "fake" and not path.is_file():
-            raise WeightsMissing(
-                f"The weights of {card.name} are not here.", mend=f"sage models pull {card.name}"
+        """Load for everyone who waits for ``load``."""
+        try:
+            path = self._home / "models" / card.filename
+            if card.backend != "fake" and not path.is_file():
+                raise WeightsMissing(
+                    f"The weights of {card.name} are not here.", mend=f"sage models pull {card.name}"
+                )
+            self._make_room(card, load, patience)
+            self._bus.emit(LoadStarted(turn_id=turn_id, model=card.name, bytes=card.bytes))
+            worker = self._start(card, patience)
+            resident = _Resident(
+                worker=worker, bytes=worker.resident_bytes(), last_used=self._clock.monotonic(), busy=1
             )
-        loaded = [
-            Loaded(name=name, bytes=r.bytes, last_used=r.last_used, busy=r.busy > 0)
-            for name, r in self._residents.items()
-        ]
-        for victim in make_room(self._estimate(card), self._free_bytes(), loaded, name=card.name):
-            self.unload(victim, reason=f"made room for {card.name}")
-        self._bus.emit(LoadStarted(turn_id=turn_id, model=card.name, bytes=card.bytes))
-        worker = Worker(
-            worker_spec(self._home, card, self._settings),
-            worker_limits(self._settings),
-            log=self._log(),
-            should_stop=should_stop,
-        )
-        resident = _Resident(worker=worker, bytes=worker.resident_bytes(), last_used=self._clock.monotonic())
-        self._residents[card.name] = resident
-        self._note(card.name, worker.pid)
+            with self._lock:
+                if not self._closed:
+                    self._residents[card.name] = resident
+                    self._note(card.name, worker.pid)
+            if self._closed:
+                worker.close()
+                raise Interrupted(f"Stopped while {card.name} was loading.")
+        except (Interrupted, DeadlineExceeded):
+            raise
+        except SageError as error:
+            load.error = error
+            raise
+        finally:
+            with self._lock:
+                del self._loads[card.name]
+            load.done.set()
         self._bus.emit(
             LoadFinished(
                 turn_id=turn_id, model=card.name, seconds=worker.load_s, resident_bytes=resident.bytes
@@ -156,21 +261,85 @@ class Host:
         )
         return resident, worker.load_s, card.bytes
 
+    def _start(self, card: ModelCard, patience: _Patience) -> Worker:
+        try:
+            return Worker(
+                worker_spec(self._home, card, self._settings),
+                worker_limits(self._settings),
+                log=self._log(),
+                should_stop=lambda: self._closed or patience.over,
+            )
+        except Interrupted:
+            patience.check(card.name)  # says so where it was the deadline
+            raise
+
+    def _make_room(self, card: ModelCard, load: _Load, patience: _Patience) -> None:
+        """Reserve what the model needs, and unload whom that takes.
+
+        What does not fit beside models that are still loading waits for them: they may be unloaded then.
+        """
+        need = self._estimate(card)
+        while True:
+            patience.wait(lambda seconds: self._room.acquire(timeout=seconds), card.name)
+            try:
+                victims, others = self._plan(card.name, need, load)
+                for name, victim in victims.items():
+                    self._end(name, victim, f"made room for {card.name}")
+            finally:
+                self._room.release()
+            if not others:
+                return
+            patience.wait(others[0].done.wait, card.name)
+
+    def _plan(self, name: str, need: int, load: _Load) -> tuple[dict[str, _Resident], list[_Load]]:
+        """Whom to unload, no longer to be asked; or the loads to wait for first."""
+        with self._lock:
+            others = [other for other in self._loads.values() if other.bytes]
+            free = self._free_bytes() - sum(other.bytes for other in others)
+            loaded = [
+                Loaded(name=name, bytes=r.bytes, last_used=r.last_used, busy=r.busy > 0)
+                for name, r in self._residents.items()
+            ]
+            try:
+                names = make_room(need, free, loaded, name=name)
+            except DoesNotFit:
+                if not others:
+                    raise
+                return {}, others
+            load.bytes = need
+            return {victim: self._forget(victim) for victim in names}, []
+
     def _log(self) -> Path:
         folder = self._home / "run"
         folder.mkdir(parents=True, exist_ok=True)
-        return folder / "worker.log"
+        log = folder / "worker.log"
+        with contextlib.suppress(OSError):
+            if log.stat().st_size > LOG_BYTES:
+                os.truncate(log, 0)  # those that write to it append
+        return log
 
     def _reap(self) -> None:
-        for name in [n for n, r in self._residents.items() if not r.worker.alive]:
-            self._residents[name].worker.close()
-            self._forget(name, "died")
+        for name, resident in list(self._residents.items()):
+            if not resident.worker.alive:
+                self._drop(name, resident)
 
-    def _forget(self, name: str, reason: str) -> None:
-        if self._residents.pop(name, None) is not None:
-            with contextlib.suppress(OSError):
-                self._note_path(name).unlink()
-            self._bus.emit(Unloaded(model=name, reason=reason))
+    def _drop(self, name: str, resident: _Resident) -> None:
+        """Forget a worker that died, but not one that was loaded since under the same name."""
+        with self._lock:
+            known = self._residents.get(name) is resident
+            if known:
+                self._forget(name)
+        if known:
+            self._end(name, resident, "died")
+
+    def _forget(self, name: str) -> _Resident:
+        with contextlib.suppress(OSError):
+            self._note_path(name).unlink()
+        return self._residents.pop(name)
+
+    def _end(self, name: str, resident: _Resident, reason: str) -> None:
+        resident.worker.close()
+        self._bus.emit(Unloaded(model=name, reason=reason))
 
     def _note_path(self, name: str) -> Path:
         return self._home / "run" / f"{os.getpid()}-{name}.json"
@@ -189,7 +358,7 @@ def worker_spec(home: Path, card: ModelCard, settings: ModelSettings) -> WorkerS
         backend=card.backend,
         path=home / "models" / card.filename,
         context=min(settings.context, card.context_length),
-        threads=settings.threads or max(1, (os.cpu_count() or 2) - 1),
+        threads=settings.threads or max(1, usable_cores() - 1),
         prompt_style=card.prompt_style,
         script=card.script,
     )

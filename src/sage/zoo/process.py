@@ -161,7 +161,8 @@ class Worker:
             ContextTooLong, UsageError: the backend refused the request.
         """
         started = time.monotonic()
-        deadline = started + min(request.deadline_s or self._limits.answer_s, self._limits.answer_s)
+        allowed = self._limits.answer_s
+        deadline = started + (allowed if request.deadline_s is None else min(request.deadline_s, allowed))
         while not self._lock.acquire(timeout=POLL_S):
             if should_stop():
                 return _cancelled([], 0.0)
