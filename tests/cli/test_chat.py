@@ -27,7 +27,8 @@ def test_a_conversation_on_a_pipe(run_sage: Any, fakes: Any, home: Path) -> None
     assert done.stdout == "You said: first words\nYou said: second\n"
     assert "session talk" in done.stderr
     assert "one is the only candidate for chat" in done.stderr
-    assert done.stderr.count("Noted.") >= 1
+    assert done.stderr.count("Noted.") == 1
+    assert done.stderr.count("This answer was rated before; nothing changed.") == 1
     assert "\x1b" not in done.stdout + done.stderr
     first, second = turns(home)
     assert (first.prompt, second.prompt) == ("first words", "second")
@@ -62,6 +63,12 @@ def test_commands_before_any_answer(run_sage: Any, fakes: Any) -> None:
     assert done.stdout == ""
     assert done.stderr.count("There is no answer yet.") == 2
     assert done.stderr.count("/why explains the last choice") == 2  # at the start, and for /nonsense
+    assert "There is no command /nonsense. /why" in done.stderr
+
+
+def test_a_command_with_a_typing_error(run_sage: Any, fakes: Any) -> None:
+    fakes(one={})
+    assert "There is no command /godo. Did you mean '/good'?" in run_sage("chat", input="/godo\n").stderr
 
 
 def test_an_error_does_not_end_the_chat(run_sage: Any, fakes: Any) -> None:
@@ -83,6 +90,8 @@ def test_a_crash_does_not_end_the_chat(run_sage: Any, fakes: Any) -> None:
 def test_a_model_that_is_not_there(run_sage: Any, fakes: Any) -> None:
     fakes(parrot={})
     done = run_sage("chat", "-m", "parot", input="hi\n")
+    assert done.returncode == 3
+    assert "session" not in done.stderr  # at once, before any question
     assert "Did you mean 'parrot'?" in done.stderr
     assert "Traceback" not in done.stderr
 

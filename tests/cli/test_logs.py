@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -12,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from sage.cli.logs import logs
 from sage.clock import FakeClock
-from sage.errors import StoreError, TurnNotFound
+from sage.errors import StoreError, TurnNotFound, UsageError
 from sage.events import JsonlLog, TurnEnded, TurnStarted
 from sage.memory.db import Database
 from sage.memory.verbatim import VerbatimStore
@@ -205,6 +207,43 @@ def test_events(home: Path) -> None:
     assert json.loads(invoke("--events", "--json").stdout) == [json.loads(line) for line in lines]
     of_one = invoke("--events", "--turn", "turn-a").stdout.splitlines()
     assert [json.loads(line)["turn_id"] for line in of_one] == ["turn-a", "turn-a"]
+    assert invoke("--events", "-n", "2").stdout.splitlines() == lines[1:]
+    assert json.loads(invoke("--events", "-n", "1", "--json").stdout) == [json.loads(lines[2])]
+    with pytest.raises(UsageError, match="not kept by session"):
+        invoke("--events", "--session", "s")
+
+
+def test_nothing_trails_on_a_pipe(stored: list[str]) -> None:
+    assert all(line == line.rstrip() for line in invoke().stdout.splitlines())
+
+
+def test_a_terminal_of_80_columns_holds_a_row(home: Path, start_sage: Any) -> None:
+    with Database(home / "sage.db") as db:
+        for number, start in enumerate((1_700_000_000.0, time.time())):
+            clock = FakeClock(start=start)
+            store = VerbatimStore(db, clock)
+            ident = f"turn-{number:012d}"
+            messages = (Message(role="user", content="Why is the sky blue? " * 9),)
+            store.begin(
+                ident,
+                Situation(messages=messages, kind="classify", prompt_tokens=3, max_tokens=9, session="s"),
+            )
+            clock.advance(12.5)
+            store.finish(
+                ident,
+                status="interrupted",
+                answer="",
+                model="smollm2-135m-instruct",
+                usage={},
+                irp=None,
+                atp={"spent": 12.345},
+            )
+    sage = start_sage("logs", tty=True, COLUMNS="80", NO_COLOR="1")
+    lines = [line.rstrip() for line in sage.read_rest().splitlines()]
+    assert "mode" not in lines[0].split()
+    assert all(len(line) <= 80 for line in lines), lines
+    assert re.match(r"0{11}1 +\d\d:\d\d +classify +smollm2-135m-instruct +interrupted +12\.50 ", lines[1])
+    assert re.match(r"0{12} +11-1\d ", lines[2])
 
 
 def test_a_count_below_one_is_refused() -> None:

@@ -99,3 +99,23 @@ def test_every_failure_leaves_with_its_code(
     assert lines[0] == "sage: what happened"
     assert lines[1].endswith(": what to do")
     assert len(lines) == 2
+
+
+@pytest.mark.parametrize(
+    "command", [(), ("ask",), ("trust",), ("trust", "show"), ("bench", "zoo"), ("logs",)]
+)
+def test_h_is_help(command: tuple[str, ...], run_sage: Any) -> None:
+    short, long = run_sage(*command, "-h"), run_sage(*command, "--help")
+    assert short.returncode == 0
+    assert short.stdout == long.stdout
+
+
+@pytest.mark.parametrize("command", ["ask", "chat", "logs"])
+def test_the_help_says_what_a_value_is(command: str, run_sage: Any) -> None:
+    text = run_sage(command, "-h", env={"COLUMNS": "80"}).stdout
+    assert not re.search(r"--[a-z-]+ <", text)
+
+
+@pytest.mark.parametrize("group", ["trust", "bench"])
+def test_first_sentences_fit_80_columns(group: str, run_sage: Any) -> None:
+    assert "..." not in run_sage(group, "-h", env={"COLUMNS": "80"}).stdout.split("Commands:")[1]

@@ -35,6 +35,17 @@ def test_without_outcomes_the_card_is_believed(run_sage: Any, fakes: Any) -> Non
     assert "\x1b" not in table.stdout
 
 
+def test_six_models_fit_80_columns(run_sage: Any, fakes: Any) -> None:
+    names = ["smollm2-135m-instruct-q8", *(f"model-{number}" for number in range(5))]
+    fakes(**{name: {"prior": 0.5} for name in names})
+    lines = run_sage("trust", "show", env={"COLUMNS": "80"}).stdout.splitlines()
+    assert lines[0].split() == ["model", "json", "code", "math", "classify", "rewrite", "fact", "chat"]
+    assert [line.split() for line in lines[1:7]] == [[name, *["0.50"] * 7] for name in names]
+    assert all(len(line) <= 80 for line in lines)
+    assert "sage trust show MODEL" in lines[7]
+    assert "±" in run_sage("trust", "show", "model-1").stdout
+
+
 def test_an_unknown_model(run_sage: Any, fakes: Any) -> None:
     fakes(parrot={})
     done = run_sage("trust", "show", "parot")

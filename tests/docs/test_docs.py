@@ -53,7 +53,7 @@ def test_every_command_exists(document: str, call: str) -> None:
     if words and words[0].startswith("--"):
         return
     command, rest = find_command(words)
-    options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
+    options = {option for parameter in command.params for option in parameter.opts} | {"-h", "--help"}
     for word in rest:
         if word.startswith("-") and word != "-":
             assert word.split("=")[0] in options, f"{document}: {call}"
@@ -117,8 +117,26 @@ def test_settings_in_documents_exist() -> None:
 
 
 def test_exit_codes_in_documents_are_those_of_the_errors() -> None:
+    """And 0 done, 1 internal error, 141 the reader of a pipe went away, which are no class of ours."""
     from sage import errors
 
     reference = (REPO / "docs" / "reference.md").read_text(encoding="utf-8")
     codes = {getattr(errors, name).exit_code for name in errors.__all__ if name[0].isupper()}
-    assert {int(code) for code in re.findall(r"^\| (\d+) \|", reference, flags=re.MULTILINE)} == codes | {0}
+    said = {int(code) for code in re.findall(r"^\| (\d+) \|", reference, flags=re.MULTILINE)}
+    assert said == codes | {0, 1, 141}
+
+
+def test_files_in_commands_exist() -> None:
+    for path in DOCUMENTS:
+        for name in re.findall(r"\bexamples/[\w./-]+", path.read_text(encoding="utf-8")):
+            assert (REPO / name).is_file(), f"{path.name}: {name}"
+
+
+def test_every_halt_reason_is_documented() -> None:
+    """Those that come with an answer; `hung` ends in an error."""
+    from sage.irp.protocol import Refined
+
+    reference = (REPO / "docs" / "reference.md").read_text(encoding="utf-8")
+    reasons = set(re.findall(r"``([a-z_]+)``", (Refined.__doc__ or "").split("or the plugin")[0]))
+    for reason in reasons - {"halt_reason", "hung"}:
+        assert f"`{reason}`" in reference, reason

@@ -20,30 +20,44 @@ __all__ = ["ask", "reply_json"]
 
 def ask(
     prompt: Annotated[
-        str | None, typer.Argument(help="The question; left out or '-', it is read from standard input.")
+        str | None,
+        typer.Argument(
+            metavar="PROMPT", help="The question; without it, or with '-', read from standard input."
+        ),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Ask this model instead of letting SAGE choose.")
+        str | None,
+        typer.Option("--model", "-m", metavar="NAME", help="Ask this model; without it, SAGE chooses."),
     ] = None,
     session: Annotated[
-        str | None, typer.Option("--session", "-s", help="Continue the conversation of this name.")
+        str | None,
+        typer.Option("--session", "-s", metavar="NAME", help="Continue the conversation of this name."),
     ] = None,
-    system: Annotated[str | None, typer.Option(help="An instruction that comes before the question.")] = None,
+    system: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="An instruction that comes before the question.")
+    ] = None,
     schema: Annotated[
-        Path | None, typer.Option(help="A file with a JSON schema that the answer must meet.")
+        Path | None, typer.Option(metavar="FILE", help="A file with a JSON schema that the answer must meet.")
     ] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="The longest answer.")] = None,
-    temperature: Annotated[float, typer.Option(min=0.0, max=2.0, help="0 is greedy.")] = 0.0,
-    seed: Annotated[int | None, typer.Option(min=0, help="The same seed, the same answer.")] = None,
-    stop: Annotated[list[str] | None, typer.Option(help="End the answer before this text.")] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="The longest answer, in tokens.")
+    ] = None,
+    temperature: Annotated[float, typer.Option(min=0.0, max=2.0, metavar="T", help="0 is greedy.")] = 0.0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="The same seed, the same answer.")
+    ] = None,
+    stop: Annotated[
+        list[str] | None, typer.Option(metavar="TEXT", help="End the answer before this text.")
+    ] = None,
     deadline: Annotated[
-        float | None, typer.Option(min=0.1, help="Seconds to answer in; slower models are left out.")
+        float | None,
+        typer.Option(min=0.1, metavar="S", help="Seconds to answer in; slower models are left out."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Ask a question; SAGE chooses the model that answers."""
     from sage.cli.render import emit_json
-    from sage.cli.stream import Printer, loading_spinner
+    from sage.cli.stream import printing, progress
     from sage.kernel.sense import Request
     from sage.kernel.session import open_kernel
     from sage.types import Message, new_id
@@ -61,18 +75,14 @@ def ask(
         schema=_schema(schema),
         deadline_s=deadline,
     )
-    with open_kernel() as kernel, loading_spinner(kernel.bus):
+    with open_kernel() as kernel:
         if json:
-            emit_json(reply_json(kernel.tick(request)))
+            with progress(kernel.bus):
+                reply = kernel.tick(request)
+            emit_json(reply_json(reply))
             return
-        printer = Printer()
-        kernel.bus.subscribe(printer.on_event)
-        try:
-            reply = kernel.tick(request, on_piece=printer.on_piece)
-        except BaseException:
-            printer.stop()
-            raise
-        printer.show(reply)
+        with printing(kernel.bus) as printer:
+            printer.show(kernel.tick(request, on_piece=printer.on_piece))
 
 
 def reply_json(reply: Reply) -> dict[str, Any]:

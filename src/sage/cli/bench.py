@@ -14,13 +14,13 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Measure: models, and what SAGE itself costs.")
 
-Out = Annotated[Path | None, typer.Option("--json", help="Write the result file here.")]
+Out = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result file here.")]
 
 
 @app.command()
 def zoo(
     out: Out = None,
-    repeats: Annotated[int, typer.Option(min=1, help="Fresh workers for each model.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Fresh workers for each model.")] = 5,
 ) -> None:
     """Load time, speed and memory of every model on this machine."""
     from sage.bench.zoo import measure_zoo
@@ -35,9 +35,14 @@ def zoo(
 @app.command()
 def answers(
     out: Out = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Orders of the questions, where trust learns.")] = 3,
+    seeds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Orders of the questions, where trust learns.")
+    ] = 3,
 ) -> None:
-    """Fifty questions to each model alone and to SAGE: right answers, seconds, drafts."""
+    """Ask fifty questions of each model alone, and of SAGE.
+
+    Shown: right answers, seconds and drafts of each, in one run.
+    """
     from sage.bench.answers import measure_answers
     from sage.config import load_settings, sage_home
 
@@ -48,7 +53,9 @@ def answers(
 @app.command()
 def tick(
     out: Out = None,
-    ticks: Annotated[int, typer.Option(min=20, help="Ticks for each number of candidates.")] = 300,
+    ticks: Annotated[
+        int, typer.Option(min=20, metavar="N", help="Ticks for each number of candidates.")
+    ] = 300,
 ) -> None:
     """What SAGE adds to an answer, with a model that answers at once."""
     from sage.bench.tick import measure_tick
@@ -69,14 +76,14 @@ def _report(
     from rich.table import Table
 
     from sage.bench.report import write_result
-    from sage.cli.render import console
+    from sage.cli.render import console, print_table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for key in rows[0]:
         table.add_column(key, justify="left" if key == next(iter(rows[0])) else "right")
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
-    console().print(table)
+    print_table(table)
     if out is not None:
         write_result(out, suite=suite, command=command, settings=settings, rows=rows)
         console().print(f"written: {out}", style="dim", markup=False)

@@ -5,6 +5,7 @@ Owns: the prompt line and what Ctrl-C and Ctrl-D mean. Must not know: how an ans
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Annotated
 
@@ -12,30 +13,41 @@ import typer
 
 __all__ = ["chat"]
 
+COMMANDS = ("/why", "/good", "/bad", "/exit", "/quit")
+
 HELP = "/why explains the last choice, /good and /bad teach trust, /exit (or Ctrl-D) leaves."
 
 
 def chat(
     model: Annotated[
-        str | None, typer.Option("--model", "-m", help="Talk to this model instead of letting SAGE choose.")
+        str | None,
+        typer.Option("--model", "-m", metavar="NAME", help="Talk to this model; without it, SAGE chooses."),
     ] = None,
     session: Annotated[
-        str | None, typer.Option("--session", "-s", help="Continue the conversation of this name.")
+        str | None,
+        typer.Option("--session", "-s", metavar="NAME", help="Continue the conversation of this name."),
     ] = None,
-    system: Annotated[str | None, typer.Option(help="An instruction that holds for the whole chat.")] = None,
+    system: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="An instruction that holds for the whole chat.")
+    ] = None,
 ) -> None:
     """Talk; models stay loaded between questions. Ctrl-C stops an answer, Ctrl-D leaves."""
     from sage.cli.render import fail, notes
-    from sage.cli.stream import Printer, loading_spinner
+    from sage.cli.stream import printing
     from sage.cli.trust import rate_turn
-    from sage.errors import SageError
+    from sage.errors import SageError, did_you_mean
     from sage.kernel.sense import Request, clean
     from sage.kernel.session import open_kernel
     from sage.types import Message, new_id
+    from sage.zoo.catalog import find_card
 
     session = session or new_id("chat")
     start = (Message(role="system", content=system),) if system else ()
-    with open_kernel() as kernel, loading_spinner(kernel.bus):
+    with contextlib.suppress(ImportError):
+        import readline  # noqa: F401  with it, input() has line editing and history
+    with open_kernel() as kernel:
+        if model is not None:
+            find_card(kernel.catalog, model)
         notes().print(f"[dim]session {session} · {HELP}[/dim]")
         last = None
         while (line := _read_line()) is not None:
@@ -45,33 +57,29 @@ def chat(
             if not command:
                 continue
             if command.startswith("/"):
-                if command not in ("/why", "/good", "/bad"):
-                    notes().print(f"[dim]{HELP}[/dim]")
+                if command not in COMMANDS:
+                    hint = did_you_mean(command, COMMANDS)
+                    notes().print(f"There is no command {command}.{hint} {HELP}", style="dim", markup=False)
                 elif last is None:
                     notes().print("[dim]There is no answer yet.[/dim]")
                 elif command == "/why":
                     notes().print(last.decision.reason, markup=False)
                 else:
-                    rate_turn(
-                        kernel.store, kernel.learn, kernel.clock, last.turn_id, float(command == "/good")
-                    )
-                    notes().print("[dim]Noted.[/dim]")
+                    quality = float(command == "/good")
+                    new = rate_turn(kernel.store, kernel.learn, kernel.clock, last.turn_id, quality)
+                    said = "Noted." if new else "This answer was rated before; nothing changed."
+                    notes().print(said, style="dim")
                 continue
             messages = (*start, Message(role="user", content=clean(line.strip())))
-            printer = Printer()
-            remove = kernel.bus.subscribe(printer.on_event)
             try:
-                request = Request(messages=messages, session=session, model=model)
-                last = kernel.tick(request, on_piece=printer.on_piece)
-                printer.show(last)
+                with printing(kernel.bus) as printer:
+                    request = Request(messages=messages, session=session, model=model)
+                    last = kernel.tick(request, on_piece=printer.on_piece)
+                    printer.show(last)
             except KeyboardInterrupt:
-                printer.stop()
                 notes().print("[dim]Stopped; what was said is kept in the log.[/dim]")
             except SageError as error:
-                printer.stop()
                 fail(error)
-            finally:
-                remove()
 
 
 def _read_line() -> str | None:

@@ -7,7 +7,10 @@ Must not know: how a model is chosen or run.
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -68,10 +71,13 @@ SYSTEM = "You are a helpful assistant. Answer briefly."
 
 
 def demo() -> None:
-    """Pull the two default models if they are not here, and answer five prompts of different kinds."""
+    """Pull two small models, answer five prompts, and say why.
+
+    The models are the default ones; what is here already is not pulled again.
+    """
     from sage.cli import models
     from sage.cli.render import console
-    from sage.cli.stream import loading_spinner
+    from sage.cli.stream import progress
     from sage.cli.trust import decision_table, trust_rows, trust_table
     from sage.kernel.session import open_kernel
     from sage.zoo.catalog import default_cards
@@ -79,7 +85,7 @@ def demo() -> None:
     out = console()
     models.pull()
     right: list[bool] = []
-    with open_kernel() as kernel, loading_spinner(kernel.bus):
+    with open_kernel() as kernel, progress(kernel.bus):
         cards = default_cards(kernel.catalog)
         before = _qualities(kernel)
         for number, prompt in enumerate(PROMPTS, start=1):
@@ -109,13 +115,27 @@ def demo() -> None:
             )
         ]
         out.print(trust_table([row for row in rows if row["kind"] in {k for _, k in before}]))
-        for line in _changes(before, _qualities(kernel)):
-            out.print(line, markup=False)
+        if changes := _changes(before, _qualities(kernel)):
+            out.print("largest changes:")
+        for line in changes:
+            out.print(f"  {line}", markup=False)
         out.print(
             f"\n{sum(right)} of {len(right)} answers were right; every one was verified, right or wrong, and "
             "taught trust. These are very small models: SAGE chooses among what there is.",
         )
-        out.print("Next: sage chat, sage ask, sage models list, sage doctor", style="dim")
+        out.print(_next_steps(), style="dim", markup=False, soft_wrap=True)
+
+
+def _next_steps() -> str:
+    """What to type now; where the shell would not find `sage`, how to make it known first."""
+    commands = "sage chat, sage ask, sage models list, sage doctor"
+    prefix = Path(sys.prefix)
+    activate = prefix / "bin" / "activate"
+    if shutil.which("sage") or not activate.is_file():
+        return f"Next: {commands}"
+    here = Path.cwd()
+    shown = activate.relative_to(here) if activate.is_relative_to(here) else activate
+    return f"Next: . {shown}\nThen: {commands}"
 
 
 def _answer(kernel: Kernel, prompt: DemoPrompt) -> Reply:

@@ -23,26 +23,48 @@ WORDS_SHOWN = 48
 """Columns for the prompt in the list: with the others it fits a terminal of about 140."""
 
 WORDS_LEAST = 10
-"""Columns the prompt keeps, even where a line then wraps."""
+"""Columns the prompt keeps, even where a line then wraps; half of it on a narrow terminal."""
+
+NARROW = 120
+"""Columns below which a terminal gets short ids and times, and no modes: a row then fits 80."""
+
+TURNS_SHOWN = 20
+"""Turns in the list, where no number is given."""
 
 PIPED_WIDTH = 160
 """Columns of the table when stdout is no terminal and so has no width of its own."""
 
 
 def logs(
-    turns: Annotated[int, typer.Option("--turns", "-n", min=1, help="How many turns, newest first.")] = 20,
-    session: Annotated[str | None, typer.Option(help="Only turns of this session.")] = None,
-    turn: Annotated[str | None, typer.Option(help="One turn in full, by its id or the start of it.")] = None,
-    events: Annotated[bool, typer.Option("--events", help="The event log instead, oldest first.")] = False,
+    turns: Annotated[
+        int | None,
+        typer.Option(
+            "--turns",
+            "-n",
+            min=1,
+            metavar="N",
+            help=f"How many: of turns {TURNS_SHOWN} unless given, newest first; of events all, oldest first.",
+        ),
+    ] = None,
+    session: Annotated[
+        str | None, typer.Option("--session", "-s", metavar="NAME", help="Only turns of this session.")
+    ] = None,
+    turn: Annotated[
+        str | None, typer.Option(metavar="ID", help="One turn in full, by its id or the start of it.")
+    ] = None,
+    events: Annotated[bool, typer.Option("--events", help="The last events instead.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the last turns, one turn in full, or the event log."""
     from sage.cli.render import emit_json
     from sage.config import sage_home
+    from sage.errors import UsageError
 
     home = sage_home()
     if events:
-        _show_events(home, turn, as_json=json)
+        if session is not None:
+            raise UsageError("Events are not kept by session.", mend="sage logs --events --turn ID")
+        _show_events(home, turn, last=turns, as_json=json)
         return
     with _stored(home) as store:
         if turn is not None:
@@ -52,7 +74,9 @@ def logs(
             else:
                 _show_turn(full)
             return
-        found = [_row(item) for item in store.turns(session=session, limit=turns)] if store else []
+        found = (
+            [_row(item) for item in store.turns(session=session, limit=turns or TURNS_SHOWN)] if store else []
+        )
     if json:
         emit_json(found)
     elif found:
@@ -118,6 +142,14 @@ def _when(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
 
 
+def _when_short(seconds: float) -> str:
+    """The time of day, or the date where that was not today."""
+    import time
+
+    then, today = time.localtime(seconds), time.localtime()
+    return time.strftime("%H:%M" if then[:3] == today[:3] else "%m-%d", then)
+
+
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
@@ -129,24 +161,33 @@ def _show_table(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from sage.cli.render import console
+    from sage.cli.render import console, print_table
 
     out = console()
-    table = Table(box=None, pad_edge=False)
-    for name in ("id", "time", "kind", "model", "mode", "status", "seconds", "ATP", ""):
-        table.add_column(name, justify="right" if name in ("seconds", "ATP") else "left", no_wrap=True)
+    on_terminal = sys.stdout.isatty()
+    width = out.width if on_terminal else PIPED_WIDTH
+    narrow = on_terminal and width < NARROW
+    names = ["id", "time", "kind", "model", "mode", "status", "seconds", "ATP", ""]
+    if narrow:
+        names = ["id", "time", "kind", "model", "status", "s", "ATP", ""]
+    table = Table(box=None, pad_edge=False, padding=(0, 1 if narrow else 2, 0, 0))
+    for name in names:
+        table.add_column(name, justify="right" if name in ("seconds", "s", "ATP") else "left", no_wrap=True)
     prompts = [Text(" ".join(printable(row["prompt"][: 4 * WORDS_SHOWN]).split())) for row in rows]
     for row, prompt in zip(rows, prompts, strict=True):
-        cells = [row["id"], _when(row["created"]), row["kind"], row["model"], row["mode"], row["status"]]
+        ident, when = row["id"], _when(row["created"])
+        if narrow:  # the part after "turn-" is enough to ask for it
+            ident, when = ident.removeprefix("turn-"), _when_short(row["created"])
+        cells = [ident, when, row["kind"], row["model"], *([] if narrow else [row["mode"]]), row["status"]]
         cells += [_number(row["seconds"]), _number(row["atp"])]
         table.add_row(*(Text(cell) for cell in cells), prompt)
     # Only the prompt gives way to a narrow terminal: an id that is cut cannot be asked for.
     whole = Measurement.get(out, out.options.update(width=10_000), table).maximum
-    room = (out.width if sys.stdout.isatty() else PIPED_WIDTH) - (whole - max(p.cell_len for p in prompts))
+    room = width - (whole - max(p.cell_len for p in prompts))
+    least = WORDS_LEAST // 2 if narrow else WORDS_LEAST
     for prompt in prompts:
-        prompt.truncate(min(WORDS_SHOWN, max(WORDS_LEAST, room)), overflow="ellipsis")
-    out.width = whole
-    out.print(table)
+        prompt.truncate(min(WORDS_SHOWN, max(least, room)), overflow="ellipsis")
+    print_table(table, width=whole)
 
 
 def _show_turn(turn: dict[str, Any]) -> None:
@@ -189,8 +230,9 @@ def _show_decision(decision: dict[str, Any]) -> None:
         typer.echo(f"  {failure['name']}: {failure['error']}, {printable(failure['message'])}")
 
 
-def _show_events(home: Path, turn: str | None, *, as_json: bool) -> None:
+def _show_events(home: Path, turn: str | None, *, last: int | None, as_json: bool) -> None:
     import json
+    from collections import deque
 
     from sage.cli.render import emit_json
     from sage.events import JsonlLog
@@ -200,8 +242,9 @@ def _show_events(home: Path, turn: str | None, *, as_json: bool) -> None:
         for record in JsonlLog(home / "events.jsonl", max_bytes=0).read()
         if turn is None or str(record.get("turn_id", "")).startswith(turn)
     )
+    shown = records if last is None else deque(records, maxlen=last)
     if as_json:
-        emit_json(list(records))
+        emit_json(list(shown))
         return
-    for record in records:
+    for record in shown:
         typer.echo(json.dumps(record, ensure_ascii=False))

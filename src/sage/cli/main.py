@@ -6,6 +6,8 @@ Command modules import nothing heavy until they are called, so that ``sage --hel
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import signal
 import sys
@@ -16,9 +18,15 @@ import typer
 
 from sage import __version__
 from sage.cli import ask, bench, chat, config, demo, doctor, logs, models, trust
-from sage.errors import Interrupted, SageError
+from sage.errors import Interrupted, NoDiskSpace, SageError, UsageError
 
 __all__ = ["app", "main"]
+
+READER_LEFT = 141
+"""Exit code when the reader of a pipe went away: 128 + SIGPIPE, as a shell would say."""
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
+"""Errors of a standard stream that are nobody's mistake here: a full disk, a terminal that is gone."""
 
 app = typer.Typer(
     name="sage",
@@ -27,6 +35,7 @@ app = typer.Typer(
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 internal error, 2 usage, 3 not found, 4 no resources, "
     "5 refused as unsafe, 130 interrupted.",
 )
@@ -58,13 +67,97 @@ def root(
     """Choose, answer, learn."""
 
 
-def _usage(error: typer.TyperException) -> int:
+def main(argv: list[str] | None = None) -> None:
+    """Entry point. Every expected failure becomes one line on stderr and its exit code."""
+    _open_streams()
+    signal.signal(signal.SIGTERM, _terminated)
+    args = sys.argv[1:] if argv is None else argv
+    try:
+        code = _run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = READER_LEFT
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        code = _fail(_unwritable(error), as_json=False)
+    _let_go()
+    sys.exit(code)
+
+
+def _run(args: list[str]) -> int:
+    """Run the command; returns the exit code.
+
+    Raises:
+        OSError: a standard stream cannot be written; BrokenPipeError: its reader left.
+    """
+    as_json = _wants_json(args)
+    try:
+        code: Any = app(args=args, standalone_mode=False)
+        if code == Interrupted.exit_code:  # how typer returns from Ctrl-C
+            return _interrupted(as_json=as_json)
+        return code if isinstance(code, int) else 0
+    except SageError as error:
+        return _fail(error, as_json=as_json)
+    except typer.TyperException as error:  # an unknown option, a value out of range
+        return _usage(error, as_json=as_json)
+    except (typer.Abort, KeyboardInterrupt):
+        return _interrupted(as_json=as_json)
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # typer and Rich make an exit of it
+            return READER_LEFT
+        raise
+    except OSError:
+        raise
+    except Exception as error:
+        if as_json:
+            _print_error(type(error).__name__, str(error), "Please report it, with the traceback")
+        raise
+
+
+def _wants_json(args: list[str]) -> bool:
+    """Whether stdout is to be JSON. The option of `sage bench` names a file and says nothing of stdout."""
+    options = args[: args.index("--")] if "--" in args else args
+    return "--json" in options and args[0] != "bench"
+
+
+def _fail(error: SageError, *, as_json: bool) -> int:
+    from sage.cli.render import fail
+
+    if as_json:
+        _print_error(error.name, error.message, error.mend)
+    return fail(error)
+
+
+def _usage(error: typer.TyperException, *, as_json: bool) -> int:
     """Show the usage line and what is wrong, as typer itself would."""
     show = getattr(error, "show", None)  # only the subclasses for the command line have it
     if show is None:
         raise error
-    show()
-    return int(getattr(error, "exit_code", 2))
+    if as_json:
+        _print_error(UsageError.__name__, str(getattr(error, "message", error)), "See sage COMMAND --help")
+    with contextlib.suppress(OSError):
+        show()
+    return int(getattr(error, "exit_code", UsageError.exit_code))
+
+
+def _interrupted(*, as_json: bool) -> int:
+    if as_json:
+        _print_error(Interrupted.__name__, "Interrupted.", "")
+    with contextlib.suppress(OSError):
+        typer.echo("Interrupted.", err=True)
+    return Interrupted.exit_code
+
+
+def _print_error(name: str, message: str, mend: str) -> None:
+    """What a program reads instead of the result."""
+    from sage.cli.render import emit_json
+
+    emit_json({"error": {"name": name, "message": message, "mend": mend}})
+
+
+def _unwritable(error: OSError) -> SageError:
+    return NoDiskSpace(f"The output cannot be written: {error.strerror}.", mend="Send it where there is room")
 
 
 def _terminated(_signal: int, _frame: object) -> None:
@@ -72,26 +165,22 @@ def _terminated(_signal: int, _frame: object) -> None:
     raise KeyboardInterrupt
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Entry point. Every expected failure becomes one line on stderr and its exit code."""
-    from sage.cli.render import fail
-
-    signal.signal(signal.SIGTERM, _terminated)
+def _open_streams() -> None:
+    """Give the standard streams that were closed somewhere to go, so that no file takes their numbers."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = open(os.devnull, mode, encoding="utf-8")  # noqa: SIM115  open until the process ends
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a character it does not know is no reason to fail
             stream.reconfigure(errors="replace")
-    try:
-        code: Any = app(args=argv, standalone_mode=False)
-        if code == Interrupted.exit_code:  # how typer returns from Ctrl-C
-            typer.echo("Interrupted.", err=True)
-    except SageError as error:
-        code = fail(error)
-    except typer.TyperException as error:  # an unknown option, a value out of range
-        code = _usage(error)
-    except (typer.Abort, KeyboardInterrupt):
-        typer.echo("Interrupted.", err=True)
-        code = Interrupted.exit_code
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 141
-    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _let_go() -> None:
+    """Flush; what cannot be written goes nowhere, or Python would complain of it while it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -5,6 +5,7 @@ Owns: consoles, error lines, number formats. Must not know: any command.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -18,8 +19,18 @@ from sage.errors import SageError
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
-__all__ = ["console", "emit_json", "fail", "human_bytes", "human_seconds", "notes", "printable"]
+__all__ = [
+    "console",
+    "emit_json",
+    "fail",
+    "human_bytes",
+    "human_seconds",
+    "notes",
+    "print_table",
+    "printable",
+]
 
 
 @cache
@@ -53,12 +64,25 @@ def emit_json(value: Any) -> None:
     sys.stdout.flush()
 
 
+def print_table(table: Table, *, width: int | None = None) -> None:
+    """A table on stdout; without blanks at the ends of lines where it is piped."""
+    out = console()
+    out.width = width or out.width
+    if sys.stdout.isatty():
+        out.print(table)
+        return
+    with out.capture() as captured:
+        out.print(table)
+    sys.stdout.write("\n".join(line.rstrip() for line in captured.get().split("\n")))
+
+
 def fail(error: SageError) -> int:
     """Say what is wrong and how to mend it; returns the exit code."""
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    typer.secho(f"sage: {error.message}", err=True, fg="red" if colour else None)
-    if error.mend:
-        typer.echo(f"  fix: {error.mend}", err=True)
+    with contextlib.suppress(OSError):  # where stderr cannot be written, the exit code still tells
+        typer.secho(f"sage: {error.message}", err=True, fg="red" if colour else None)
+        if error.mend:
+            typer.echo(f"  fix: {error.mend}", err=True)
     return error.exit_code
 
 

@@ -21,78 +21,142 @@ if TYPE_CHECKING:
     from sage.kernel.turn import Reply
     from sage.types import Piece
 
-__all__ = ["Printer", "loading_spinner"]
+__all__ = ["Printer", "Progress", "printing", "progress"]
+
+ORDINALS = ("first", "second", "third", "fourth", "fifth")
+
+
+class Progress:
+    """A spinner on stderr: who loads, and who reads or answers. Nothing where stderr is no terminal."""
+
+    def __init__(self, *, streams: bool) -> None:
+        """``streams``: the text will be seen as it is made, so waiting ends with its first piece."""
+        self._doing = "reading" if streams else "answering"
+        self._status = notes().status("")
+
+    def on_event(self, event: Event) -> None:
+        from sage.events import Decided, LoadFinished, LoadStarted, TurnEnded
+
+        if isinstance(event, LoadStarted):
+            self._say(f"loading {event.model} ({human_bytes(event.bytes)})")
+        elif isinstance(event, LoadFinished) or (isinstance(event, Decided) and event.mode != "escalated"):
+            self._say(f"{event.model} is {self._doing}")
+        elif isinstance(event, TurnEnded):
+            self.stop()
+
+    def stop(self) -> None:
+        self._status.stop()
+
+    def _say(self, text: str) -> None:
+        self._status.update(text)
+        self._status.start()
+
+
+@contextmanager
+def progress(bus: EventBus) -> Iterator[None]:
+    """The spinner alone, until the turn ends: for a command that shows no text as it is made."""
+    spinner = Progress(streams=False)
+    remove = bus.subscribe(spinner.on_event)
+    try:
+        yield
+    finally:
+        remove()
+        spinner.stop()
 
 
 class Printer:
-    """Shows one turn: subscribe ``on_event``, pass ``on_piece``, end with ``show`` or ``stop``."""
+    """Shows one turn: what happens, each draft as it is made, and the end."""
 
     def __init__(self) -> None:
         self._live = sys.stdout.isatty()
-        self._draft: int | None = None
+        self._progress = Progress(streams=self._live)
+        self._drafts: dict[int, str] = {}  # the model of each draft that was shown and did not fail
+        self._draft: int | None = None  # the one that is being written
+        self._failed = False
         self._line_open = False
 
     def on_piece(self, piece: Piece) -> None:
         if not self._live:
             return
-        if self._draft is not None and piece.draft != self._draft:
+        text = piece.text if piece.draft == self._draft else piece.text.lstrip()
+        if not text:
+            return
+        self._progress.stop()
+        if piece.draft != self._draft:
             self.stop()
-            notes().print(f"[dim]— another opinion, from {piece.model}:[/dim]")
-        self._draft = piece.draft
-        self._write(piece.text if self._line_open else piece.text.lstrip())
+            if heading := self._heading(piece.model):
+                notes().print(f"— {heading}:", style="dim", markup=False)
+            self._draft, self._failed = piece.draft, False
+            self._drafts[piece.draft] = piece.model
+        self._write(text)
 
     def on_event(self, event: Event) -> None:
-        from sage.events import CandidateFailed
+        from sage.events import CandidateFailed, Decided, LoadStarted
 
+        if isinstance(event, CandidateFailed | Decided | LoadStarted):
+            self.stop()  # a spinner would wipe out the line that is being written
+        self._progress.on_event(event)
         if isinstance(event, CandidateFailed):
-            self.stop()
+            if self._draft is not None and self._drafts.get(self._draft) == event.model:
+                del self._drafts[self._draft]
+                self._failed = True
             notes().print(f"{event.model} failed: {event.message}", style="yellow", markup=False)
 
     def show(self, reply: Reply) -> None:
-        """The end of a turn: the answer, unless it is what was shown last, and one line about it."""
-        kept_last = self._draft is not None and reply.draft == self._draft
-        if not (self._live and kept_last):
-            self.stop()
-            if self._live and reply.irp["steps"] > 1:
-                notes().print(f"[dim]— the answer of {reply.model} is kept:[/dim]")
-            self._write(reply.answer)
+        """The end of a turn: the answer, unless it was shown, and one line about it."""
         self.stop()
-        seconds = human_seconds(reply.usage["load_s"] + reply.usage["run_s"])
+        if reply.draft not in self._drafts:
+            self._write(reply.answer)
+            self.stop()
+        elif reply.draft != self._draft:
+            place = list(self._drafts).index(reply.draft)
+            notes().print(f"— the {_ordinal(place)} answer is kept.", style="dim", markup=False)
         notes().print(
-            f"[dim]{reply.model} · {seconds} · {reply.atp['spent']:.1f} ATP · "
-            f"why: sage trust explain {reply.turn_id}[/dim]"
+            f"{reply.model} · {human_seconds(reply.usage['wall_s'])} · {reply.atp['spent']:.1f} ATP · "
+            f"sage trust explain {reply.turn_id}",
+            style="dim",
+            markup=False,
+            soft_wrap=True,  # the command stays in one piece, to be copied
         )
 
     def stop(self) -> None:
-        """End the line that is being written."""
+        """End the waiting, and the line that is being written."""
+        self._progress.stop()
         if self._line_open:
             self._write("\n")
-            self._line_open = False
+
+    def _heading(self, model: str) -> str:
+        """What comes before the text of another draft; nothing before the first."""
+        if self._failed:
+            return f"from {model} instead"
+        if not self._drafts:
+            return ""
+        before = list(self._drafts.values()).count(model)
+        return f"a {_ordinal(before)} draft, from {model}" if before else f"another opinion, from {model}"
 
     def _write(self, text: str) -> None:
-        if text:
-            sys.stdout.write(printable(text) if self._live else text)
+        if not text:
+            return
+        if self._live:
+            sys.stdout.write(printable(text))
+        else:  # whatever the locale: what reads a pipe expects UTF-8
             sys.stdout.flush()
-            self._line_open = True
+            sys.stdout.buffer.write(text.encode("utf-8", "replace"))
+        sys.stdout.flush()
+        self._line_open = not text.endswith("\n")
+
+
+def _ordinal(index: int) -> str:
+    return ORDINALS[index] if index < len(ORDINALS) else f"{index + 1}th"
 
 
 @contextmanager
-def loading_spinner(bus: EventBus) -> Iterator[None]:
-    """A spinner on stderr while a model loads; nothing where stderr is no terminal."""
-    from sage.events import LoadFinished, LoadStarted, TurnEnded
-
-    status = notes().status("")
-
-    def show(event: Event) -> None:
-        if isinstance(event, LoadStarted):
-            status.update(f"loading {event.model} ({human_bytes(event.bytes)})")
-            status.start()
-        elif isinstance(event, LoadFinished | TurnEnded):
-            status.stop()
-
-    remove = bus.subscribe(show)
+def printing(bus: EventBus) -> Iterator[Printer]:
+    """A printer that hears of one turn: give its ``on_piece`` to the kernel, then ``show`` the reply."""
+    printer = Printer()
+    remove = bus.subscribe(printer.on_event)
     try:
-        yield
+        yield printer
     finally:
         remove()
-        status.stop()
+        printer.stop()

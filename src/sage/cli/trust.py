@@ -18,16 +18,19 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "decision_table", "rate_turn", "trust_rows", "trust_table"]
 
+FULL_MODELS = 2
+"""So many models are shown with spread and evidence beside each other in 80 columns."""
+
 app = typer.Typer(no_args_is_help=True, help="What SAGE has learned about each model, and why it chose one.")
 
 
 @app.command()
 def show(
-    model: Annotated[str | None, typer.Argument(help="Only this model.")] = None,
+    model: Annotated[str | None, typer.Argument(metavar="MODEL", help="Only this model.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Expected quality of each model here at each kind of work, and the evidence behind it."""
-    from sage.cli.render import console, emit_json
+    """Expected quality of each model at each kind of work."""
+    from sage.cli.render import console, emit_json, print_table
     from sage.clock import SystemClock
     from sage.config import load_settings, sage_home
     from sage.kernel.session import open_books
@@ -52,16 +55,25 @@ def show(
     if not rows:
         console().print("No model is on this machine yet: sage models pull")
         return
-    console().print(trust_table(rows))
-    console().print("[dim]evidence: outcomes, faded by age; without any, quality is the card's own.[/dim]")
+    print_table(trust_table(rows))
+    if len(cards) > FULL_MODELS:
+        note = "spread and evidence of one: sage trust show MODEL"
+    else:
+        note = "n: evidence, in outcomes faded by age; without any, quality is the card's own."
+    console().print(note, style="dim")
 
 
 @app.command()
 def explain(
-    turn_id: Annotated[str, typer.Argument(help="The id of a turn, or its beginning: see sage logs.")],
+    turn_id: Annotated[
+        str, typer.Argument(metavar="TURN_ID", help="The id of a turn, or its beginning: see sage logs.")
+    ],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Why this model answered: every candidate's three factors, who was left out, who failed."""
+    """Why this model answered, and not another.
+
+    Shown: the three factors of every candidate, who was left out, who failed.
+    """
     from sage.cli.render import console, emit_json
     from sage.clock import SystemClock
     from sage.config import load_settings, sage_home
@@ -87,8 +99,12 @@ def explain(
 
 @app.command()
 def rate(
-    turn_id: Annotated[str, typer.Argument(help="The id of a turn, or its beginning: see sage logs.")],
-    quality: Annotated[float, typer.Argument(min=0.0, max=1.0, help="0 is useless, 1 is right.")],
+    turn_id: Annotated[
+        str, typer.Argument(metavar="TURN_ID", help="The id of a turn, or its beginning: see sage logs.")
+    ],
+    quality: Annotated[
+        float, typer.Argument(min=0.0, max=1.0, metavar="QUALITY", help="0 is useless, 1 is right.")
+    ],
 ) -> None:
     """Say how good an answer was. SAGE learns from it; rating a turn again changes nothing."""
     from sage.cli.render import console
@@ -151,16 +167,25 @@ def trust_rows(
 
 
 def trust_table(rows: list[dict[str, Any]]) -> Any:
-    """Models across, kinds down: quality with its spread, and the evidence where there is some."""
+    """Up to two models across, kinds down: quality with its spread, and the evidence where there is some.
+
+    More models go down and kinds across, with the quality alone, so that 80 columns hold them.
+    """
     from rich.table import Table
 
     models = list(dict.fromkeys(row["model"] for row in rows))
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("kind")
-    for model in models:
-        table.add_column(model, justify="right")
+    kinds = list(dict.fromkeys(row["kind"] for row in rows))
     cells = {(row["kind"], row["model"]): row for row in rows}
-    for kind in dict.fromkeys(row["kind"] for row in rows):
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    few = len(models) <= FULL_MODELS
+    table.add_column("kind" if few else "model", no_wrap=True)
+    for name in models if few else kinds:
+        table.add_column(name, justify="right", no_wrap=True)
+    if not few:
+        for model in models:
+            table.add_row(model, *(f"{cells[kind, model]['quality']:.2f}" for kind in kinds))
+        return table
+    for kind in kinds:
         line = []
         for model in models:
             row = cells[kind, model]
