@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from sage.errors import UnsafeFile, WeightsMissing
 from sage.zoo import vet
-from sage.zoo.vet import ArraySummary, read_gguf, vet_gguf
+from sage.zoo.vet import KEEP_STRING, KEEP_TEXT, ArraySummary, read_gguf, vet_gguf
 
 
 def test_a_sound_file_is_read(gguf: Any) -> None:
@@ -231,3 +231,14 @@ def test_the_real_models_pass_quickly(real_home: Path) -> None:
         header = vet_gguf(real_home / "models" / f"{name}.gguf")
         assert time.perf_counter() - started < 1.0
         assert header.metadata["tokenizer.ggml.tokens"] == ArraySummary(type=8, length=tokens)
+
+
+def test_long_texts_are_kept_in_part_and_never_beyond_a_total(gguf: Maker) -> None:
+    gguf.metadata["a.long"] = "x" * 200_000
+    kept = vet_gguf(gguf.write()).metadata["a.long"]
+    assert isinstance(kept, str)
+    assert len(kept) == KEEP_STRING
+    for number in range(KEEP_TEXT // KEEP_STRING):
+        gguf.metadata[f"a.{number}"] = "x" * KEEP_STRING
+    with pytest.raises(UnsafeFile, match="names and texts"):
+        vet_gguf(gguf.write())

@@ -34,6 +34,8 @@ MAX_ALIGNMENT = 64 << 10
 MAX_ELEMENTS = (1 << 63) - 1  # ggml counts in int64
 KEEP_ARRAY = 1024  # longer arrays are vocabularies: only their length is kept
 KEEP_TOTAL = 65_536  # over all arrays, or 65,536 short arrays would take gigabytes as Python objects
+KEEP_STRING = 64 << 10  # of a longer value the beginning: nobody here reads more than that it is there
+KEEP_TEXT = 8 << 20  # bytes of text over the whole header; as Python text they may take four times as much
 CHUNK = 1 << 20
 
 STRING, ARRAY = 8, 9
@@ -100,6 +102,7 @@ class _Reader:
         self._at = 0
         self._base = 0  # offset in the file of self._buffer[0]
         self._kept = 0
+        self._kept_text = 0
 
     @property
     def where(self) -> int:
@@ -137,9 +140,14 @@ class _Reader:
         length = self.number(U64)
         if length > limit:
             raise self.refuse(f"{what} of {length} bytes; at most {limit} are allowed")
-        self._ensure(length)
-        raw = self._buffer[self._at : self._at + length]
-        self._at += length
+        keep = min(length, KEEP_STRING)
+        self._kept_text += keep
+        if self._kept_text > KEEP_TEXT:
+            raise self.refuse(f"more than {KEEP_TEXT} bytes of names and texts")
+        self._ensure(keep)
+        raw = self._buffer[self._at : self._at + keep]
+        self._at += keep
+        self.skip(length - keep)
         # Vocabularies hold broken UTF-8 on purpose; only names must be sound, and those are compared.
         return raw.decode("utf-8", "replace")
 
