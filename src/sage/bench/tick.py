@@ -23,7 +23,7 @@ __all__ = ["measure_tick"]
 def measure_tick(*, ticks: int, models: tuple[int, ...]) -> list[dict[str, Any]]:
     """One row for each number of candidates: milliseconds of a tick that are not the worker's.
 
-    Every tick is complete: two durable writes of the turn, decision, ledger and rates included. Turns
+    Every tick is complete, with its durable writes of turn, grant, decision, rates and end. Turns
     accumulate, so the last tenth against the first shows whether cost grows with history.
     """
     return [_measure(ticks, count) for count in models]
