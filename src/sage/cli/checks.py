@@ -92,7 +92,7 @@ def check_memory(machine: Machine, limit_gb: float) -> Check:
     from sage.hardware.budget import budget_bytes, memory_floor
 
     floor = memory_floor(machine.memory_total)
-    budget = budget_bytes(machine, limit_gb)
+    budget = budget_bytes(machine.memory, limit_gb)
     detail = (
         f"{human_bytes(machine.memory_available)} of {human_bytes(machine.memory_total)} available, "
         f"{human_bytes(floor)} kept free, {human_bytes(budget)} for models"

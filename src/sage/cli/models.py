@@ -367,7 +367,7 @@ def estimate(
     from sage.config import load_settings
     from sage.errors import UnsafeFile, WeightsMissing
     from sage.hardware.budget import budget_bytes
-    from sage.hardware.probe import probe
+    from sage.hardware.probe import memory
     from sage.kernel.session import memory_need, memory_parts
     from sage.zoo.sources import state
 
@@ -383,7 +383,7 @@ def estimate(
         raise UnsafeFile(f"{name}: {error.message}", mend=error.mend) from error
     measured = int(_measured(home, name).get("rss_bytes", 0)) or None
     need = max(total, measured or 0)  # as the kernel does before it loads
-    free = budget_bytes(probe(), settings.memory_limit_gb)
+    free = budget_bytes(memory(), settings.memory_limit_gb)
     fits = need <= free
     if as_json:
         found = {"total": total, "measured": measured, "need": need, "free": free, "fits": fits}

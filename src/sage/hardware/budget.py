@@ -1,11 +1,11 @@
-"""How much memory models may take. Pure: a machine in, bytes out.
+"""How much memory models may take. Pure: bytes in, bytes out.
 
 Owns: the floor that is left to everything else. Must not know: which models there are.
 """
 
 from __future__ import annotations
 
-from sage.hardware.probe import Machine
+from sage.hardware.probe import Memory
 
 __all__ = ["budget_bytes", "memory_floor"]
 
@@ -23,9 +23,16 @@ def memory_floor(total: int) -> int:
     return max(MIN_FLOOR, int(total * FLOOR_SHARE))
 
 
-def budget_bytes(machine: Machine, limit_gb: float, *, loaded: int = 0) -> int:
+def budget_bytes(memory: Memory, limit_gb: float, *, loaded: int = 0, mapped: int = 0) -> int:
     """Bytes further models may take now: what is available less the floor, and what the limit (0: none)
-    leaves beside the ``loaded`` bytes. Below 0 where a model has outgrown the limit.
+    leaves beside the ``loaded`` bytes.
+
+    ``mapped`` is the part of ``loaded`` that belongs to files. The system counts it as available, but loaded
+    models need it: another model in its place would make them read their weights from the disk for every
+    token. So without a limit it is taken off. The result is below 0 where models have outgrown what there
+    is, so that whoever unloads some of them knows what is left.
     """
-    free = max(0, machine.memory_available - memory_floor(machine.memory_total))
-    return min(free, int(limit_gb * GB) - loaded) if limit_gb > 0 else free
+    free = memory.available - memory_floor(memory.total)
+    if limit_gb > 0:
+        return min(max(0, free), int(limit_gb * GB) - loaded)
+    return max(-loaded, free - mapped)

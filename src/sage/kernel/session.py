@@ -15,7 +15,7 @@ from sage.config import Settings, load_settings, sage_home
 from sage.events import EventBus, JsonlLog
 from sage.hardware.budget import budget_bytes
 from sage.hardware.disk import cached_disk_read
-from sage.hardware.probe import probe
+from sage.hardware.probe import memory
 from sage.kernel.tick import Kernel, Surroundings
 from sage.memory.books import Books
 from sage.memory.db import Database
@@ -63,7 +63,8 @@ def open_kernel(
 
         def free() -> int:
             loaded = sum(host.resident().values())
-            return budget_bytes(probe(), settings.models.memory_limit_gb, loaded=loaded)
+            limit = settings.models.memory_limit_gb
+            return budget_bytes(memory(), limit, loaded=loaded, mapped=host.mapped_bytes())
 
         host = Host(home, settings.models, free_bytes=free, estimate=need, bus=bus, clock=clock)
         try:
