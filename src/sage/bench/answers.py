@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sage.bench.questions import QUESTIONS, Question
+from sage.bench.questions import QUESTIONS, SYSTEM, Question
 from sage.config import Settings
 from sage.errors import WeightsMissing
 from sage.kernel.sense import Request
@@ -23,8 +23,6 @@ from sage.zoo.catalog import load_catalog
 from sage.zoo.sources import present
 
 __all__ = ["area_under_curve", "measure_answers"]
-
-SYSTEM = "You are a helpful assistant. Answer briefly."
 
 
 def measure_answers(

@@ -13,7 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["QUESTIONS", "Question"]
+__all__ = ["ONE_OF_EACH", "QUESTIONS", "SYSTEM", "Question"]
+
+SYSTEM = "You are a helpful assistant. Answer briefly."
+"""The instruction all questions are asked under."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,3 +128,15 @@ QUESTIONS: tuple[Question, ...] = (
         for person, city, year in _MOVES
     ),
 )
+
+ONE_OF_EACH = {
+    title: next(question for question in QUESTIONS if start in question.prompt)
+    for title, start in (
+        ("a fact", "capital of Italy"),
+        ("a structured extraction", "Maria moved"),
+        ("a rewrite", "opposite of early"),
+        ("a judgement", "service was terrible"),
+        ("a sum", "12 + 30"),
+    )
+}
+"""One question of each kind, by what it is: what `sage demo` asks."""

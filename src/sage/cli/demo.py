@@ -1,73 +1,21 @@
 """`sage demo`: five real prompts, each answered by the model that SAGE chose, with the reason.
 
-Owns: the prompts, how their answers are verified, and how the story is told.
-Must not know: how a model is chosen or run.
+Owns: how the story is told. Must not know: how a model is chosen or run.
 """
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sage.bench.questions import Question
     from sage.kernel.tick import Kernel
     from sage.kernel.turn import Reply
 
-__all__ = ["PROMPTS", "DemoPrompt", "demo"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DemoPrompt:
-    """A prompt, and what a right answer must contain (any of these words), or which object it must be."""
-
-    title: str
-    prompt: str
-    words: tuple[str, ...] = ()
-    value: dict[str, Any] | None = None
-    schema: dict[str, Any] | None = None
-
-    def verify(self, answer: str) -> float:
-        """1 for a right answer, else 0."""
-        if self.value is not None:
-            try:
-                return float(json.loads(answer) == self.value)
-            except ValueError:
-                return 0.0
-        found = "".join(c if c.isalnum() else " " for c in answer.lower()).split()
-        return float(any(word in found for word in self.words))
-
-
-PROMPTS = (
-    DemoPrompt(title="a fact", prompt="What is the capital of Italy?", words=("rome",)),
-    DemoPrompt(
-        title="a structured extraction",
-        prompt="Extract the person, the city and the year: Maria moved to Lisbon in 2019.",
-        value={"person": "Maria", "city": "Lisbon", "year": 2019},
-        schema={
-            "type": "object",
-            "properties": {
-                "person": {"type": "string"},
-                "city": {"type": "string"},
-                "year": {"type": "integer"},
-            },
-            "required": ["person", "city", "year"],
-            "additionalProperties": False,
-        },
-    ),
-    DemoPrompt(title="a rewrite", prompt="What is the opposite of early?", words=("late",)),
-    DemoPrompt(
-        title="a judgement",
-        prompt="Is the sentence 'The service was terrible' positive or negative?",
-        words=("negative",),
-    ),
-    DemoPrompt(title="a sum", prompt="What is 12 + 30?", words=("42",)),
-)
-
-SYSTEM = "You are a helpful assistant. Answer briefly."
+__all__ = ["demo"]
 
 
 def demo() -> None:
@@ -75,8 +23,9 @@ def demo() -> None:
 
     The models are the default ones; what is here already is not pulled again.
     """
+    from sage.bench.questions import ONE_OF_EACH
     from sage.cli import models
-    from sage.cli.render import console
+    from sage.cli.render import console, printable
     from sage.cli.stream import progress
     from sage.cli.trust import decision_table, trust_rows, trust_table
     from sage.kernel.session import open_kernel
@@ -88,19 +37,19 @@ def demo() -> None:
     with open_kernel() as kernel, progress(kernel.bus):
         cards = default_cards(kernel.catalog)
         before = _qualities(kernel)
-        for number, prompt in enumerate(PROMPTS, start=1):
+        for number, (title, question) in enumerate(ONE_OF_EACH.items(), start=1):
             out.print()
-            out.rule(f"{number} of {len(PROMPTS)}: {prompt.title}", align="left", style="dim")
-            out.print(prompt.prompt, style="bold", markup=False)
-            reply = _answer(kernel, prompt)
+            out.rule(f"{number} of {len(ONE_OF_EACH)}: {title}", align="left", style="dim")
+            out.print(question.prompt, style="bold", markup=False)
+            reply = _answer(kernel, question)
             candidates = [_plain(score) for score in reply.decision.candidates]
             out.print(decision_table(candidates, chosen=reply.model))
             out.print(f"why: {reply.decision.reason}", markup=False, style="dim")
-            ok = prompt.verify(reply.answer) == 1.0
+            ok = question.verify(reply.answer) == 1.0
             right.append(ok)
             mark = "[green]✓[/green]" if ok else "[red]✗[/red]"
             out.print(f"{mark} ", end="")
-            out.print(f"{reply.model}: {reply.answer}", markup=False)
+            out.print(f"{reply.model}: {printable(reply.answer)}", markup=False)
             out.print(_effort(reply), style="dim")
         out.print()
         out.rule("what trust has learned", align="left", style="dim")
@@ -138,7 +87,8 @@ def _next_steps() -> str:
     return f"Next: . {shown}\nThen: {commands}"
 
 
-def _answer(kernel: Kernel, prompt: DemoPrompt) -> Reply:
+def _answer(kernel: Kernel, question: Question) -> Reply:
+    from sage.bench.questions import SYSTEM
     from sage.kernel.sense import Request
     from sage.types import Message, new_id
 
@@ -146,12 +96,12 @@ def _answer(kernel: Kernel, prompt: DemoPrompt) -> Reply:
         Request(
             messages=(
                 Message(role="system", content=SYSTEM),
-                Message(role="user", content=prompt.prompt),
+                Message(role="user", content=question.prompt),
             ),
             session=new_id("demo"),
-            schema=prompt.schema,
+            schema=question.schema,
             max_tokens=60,
-            verify=prompt.verify,
+            verify=question.verify,
         )
     )
 
@@ -175,11 +125,12 @@ def _effort(reply: Reply) -> str:
 
 
 def _qualities(kernel: Kernel) -> dict[tuple[str, str], float]:
+    from sage.bench.questions import ONE_OF_EACH
     from sage.kernel.sense import kind_of
     from sage.zoo.catalog import default_cards
 
     book, now = kernel.books.trust(), kernel.clock.time()
-    kinds = dict.fromkeys("json" if p.schema else kind_of(p.prompt) for p in PROMPTS)
+    kinds = dict.fromkeys("json" if q.schema else kind_of(q.prompt) for q in ONE_OF_EACH.values())
     return {
         (card.name, kind): book.belief(card.name, kind, card.prior, now).mean
         for card in default_cards(kernel.catalog)
