@@ -104,6 +104,19 @@ def test_the_system_text_holds_for_every_question(run_sage: Any, fakes: Any, hom
         assert turn.messages[0].content == "be brief"
 
 
+def test_an_empty_line_on_a_terminal(start_sage: Any, fakes: Any) -> None:
+    fakes(one={})
+    chat = start_sage("chat", tty=True, NO_COLOR="1")
+    chat.read_until("> ")
+    chat.type("\n")
+    assert chat.read_until("> ").count("> ") == 1
+    chat.type("hi\n")
+    assert "You said: hi\n" in chat.read_until("> ")
+    chat.type("\x04")
+    chat.read_rest()
+    assert chat.process.wait(5) == 0
+
+
 def test_ctrl_c_stops_the_answer_only(start_sage: Any, fakes: Any, slow: Any, home: Path) -> None:
     fakes(one=slow)
     chat = start_sage("chat", tty=True, NO_COLOR="1")

@@ -86,8 +86,10 @@ def _read_line() -> str | None:
     """The next line, or None at the end. Ctrl-C at the prompt drops the line."""
     while True:
         try:
-            if sys.stdin.isatty():
+            if sys.stdin.isatty() and sys.stdout.isatty():
                 return input("> ")
+            if sys.stdin.isatty():  # stdout takes the answers alone
+                typer.echo("> ", err=True, nl=False)
             return sys.stdin.readline() or None
         except EOFError:
             return None

@@ -94,7 +94,7 @@ class Printer:
         from sage.events import CandidateFailed, Decided, LoadStarted
 
         if isinstance(event, CandidateFailed | Decided | LoadStarted):
-            self.stop()  # a spinner would wipe out the line that is being written
+            self._end_line()  # a spinner would wipe out the line that is being written
         self._progress.on_event(event)
         if isinstance(event, CandidateFailed):
             if self._draft is not None and self._drafts.get(self._draft) == event.model:
@@ -122,6 +122,9 @@ class Printer:
     def stop(self) -> None:
         """End the waiting, and the line that is being written."""
         self._progress.stop()
+        self._end_line()
+
+    def _end_line(self) -> None:
         if self._line_open:
             self._write("\n")
 
