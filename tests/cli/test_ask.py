@@ -75,7 +75,7 @@ def test_the_json_contract(run_sage: Any, fakes: Any, home: Path) -> None:
     assert reply["usage"]["prompt_tokens"] == 6
     assert reply["usage"]["completion_tokens"] == 1
     assert reply["usage"]["load_s"] > 0.0
-    assert 0.0 < reply["atp"]["spent"] < reply["atp"]["granted"] == 30.0
+    assert 0.0 < reply["atp"]["spent"] < reply["atp"]["granted"] <= 30.0
     assert reply["atp"]["balance"] == pytest.approx(100.0 - reply["atp"]["spent"], abs=0.5)
     assert last_turn(home).id == reply["turn_id"]
     # What SAGE ships is known, but was never pulled.
@@ -267,7 +267,7 @@ def test_a_model_larger_than_memory(run_sage: Any, fakes: Any) -> None:
     done = run_sage("ask", "hi")
     assert done.returncode == 4
     assert re.search(r"huge: needs 90000000 MB of memory, \d+ MB are free for models", done.stderr)
-    assert "choose a smaller model" in done.stderr
+    assert "Free memory" in done.stderr
 
 
 def test_nothing_pulled(run_sage: Any) -> None:
