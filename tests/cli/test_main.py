@@ -119,3 +119,10 @@ def test_the_help_says_what_a_value_is(command: str, run_sage: Any) -> None:
 @pytest.mark.parametrize("group", ["trust", "bench"])
 def test_first_sentences_fit_80_columns(group: str, run_sage: Any) -> None:
     assert "..." not in run_sage(group, "-h", env={"COLUMNS": "80"}).stdout.split("Commands:")[1]
+
+
+def test_text_of_models_cannot_steer_the_terminal() -> None:
+    from sage.cli.render import printable
+
+    assert printable("a\x1b[31mb\rc\u202ed") == "a\ufffd[31mb\ufffdc\ufffdd"
+    assert printable("كيف حالك\nשלום\t👩\u200d🔬") == "كيف حالك\nשלום\t👩\u200d🔬"

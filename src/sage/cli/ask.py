@@ -6,6 +6,7 @@ Owns: the shape of `sage ask --json`. Must not know: how the answer was made.
 from __future__ import annotations
 
 import dataclasses
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -108,11 +109,19 @@ def reply_json(reply: Reply) -> dict[str, Any]:
 
 
 def _prompt(prompt: str | None) -> str:
-    if prompt not in (None, "-"):
-        return prompt
+    if prompt is not None and prompt != "-":
+        return _as_utf8(prompt)
     if sys.stdin.isatty():
         typer.echo("Type the question, then Ctrl-D:", err=True)
     return sys.stdin.buffer.read().decode("utf-8", "replace")
+
+
+def _as_utf8(argument: str) -> str:
+    """An argument as the terminal sent it: under LC_ALL=C Python takes UTF-8 for bytes without meaning."""
+    try:
+        return os.fsencode(argument).decode("utf-8", "replace")
+    except UnicodeEncodeError:
+        return argument
 
 
 def _schema(path: Path | None) -> dict[str, Any] | None:
@@ -126,7 +135,7 @@ def _schema(path: Path | None) -> dict[str, Any] | None:
         schema = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise NotFound(f"There is no file {path}.", mend="Give a file with a JSON schema") from error
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UsageError(f"{path} is not JSON: {error}", mend=f"Correct {path}") from error
     if not isinstance(schema, dict):
         raise UsageError(f"{path} is not a JSON schema: it must hold an object.", mend=f"Correct {path}")

@@ -58,7 +58,7 @@ def schema(
 
 @app.command()
 def path(json: Json = False) -> None:
-    """SAGE_HOME, and the configuration files that are read, strongest first."""
+    """SAGE_HOME, and the files that are read."""
     from sage.cli.render import emit_json
     from sage.config import config_files, sage_home
 

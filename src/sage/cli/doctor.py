@@ -135,7 +135,7 @@ def doctor(
         bool, typer.Option("--json", help="Print a list of {name, status, detail, mend}.")
     ] = False,
 ) -> None:
-    """Check this machine; for everything that is wrong, print the command that mends it."""
+    """Check this machine, and say how to mend what is wrong."""
     from dataclasses import asdict
 
     from sage.cli.lines import hang

@@ -311,7 +311,7 @@ def _file_line(card: ModelCard, home: Path) -> str:
 
 @app.command()
 def show(name: Name, as_json: AsJson = False) -> None:
-    """Everything the card says, what was measured here, and where the file is."""
+    """Everything about one model, and where its file is."""
     from dataclasses import asdict
 
     from sage.cli.lines import hang
@@ -360,7 +360,7 @@ def estimate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """How much memory loading will ask for, and whether that is free now."""
+    """Memory before loading, and whether it is free."""
     from dataclasses import asdict
 
     from sage.cli.render import console, emit_json, human_bytes
@@ -400,7 +400,7 @@ def estimate(
 
 @app.command()
 def rm(name: Name) -> None:
-    """Delete the model's file, and what a stopped pull left of it; a card of your own goes too."""
+    """Delete a model's file; a card of your own goes too."""
     from sage.cli.render import console, human_bytes
     from sage.errors import WeightsMissing
     from sage.zoo.catalog import load_catalog, remove_user_card

@@ -101,7 +101,12 @@ def human_seconds(seconds: float) -> str:
 
 
 def printable(text: str) -> str:
-    """Text without control characters: what a model wrote must not steer the terminal."""
-    return "".join(
-        c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\N{REPLACEMENT CHARACTER}" for c in text
-    )
+    """Text that cannot steer the terminal: what a model wrote loses control characters and the marks
+    that turn the direction of writing (Arabic and Hebrew need none of those)."""
+    return "".join("\N{REPLACEMENT CHARACTER}" if _steers(c) else c for c in text)
+
+
+def _steers(c: str) -> bool:
+    if unicodedata.category(c) == "Cc":
+        return c not in "\n\t"
+    return c in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"

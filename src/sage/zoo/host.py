@@ -190,8 +190,13 @@ class Host:
         with self._lock:
             self._closed = True
             loads = list(self._loads.values())
-        for name in list(self._residents):
-            self.unload(name, reason="shutdown")
+        try:
+            for name in list(self._residents):
+                self.unload(name, reason="shutdown")
+        except BaseException:  # Ctrl-C again: no more patience
+            for resident in self._residents.values():
+                resident.worker.kill()
+            raise
         for load in loads:
             load.done.wait(self._settings.stop_timeout_s)
 

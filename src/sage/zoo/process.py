@@ -237,6 +237,9 @@ class Worker:
                 self._process.wait(self._limits.stop_s)
             except subprocess.TimeoutExpired:
                 self.kill()
+            except BaseException:  # Ctrl-C again: no more patience
+                self.kill()
+                raise
             self._finish()
         finally:
             self._lock.release()

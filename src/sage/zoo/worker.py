@@ -100,9 +100,7 @@ def _serve(pipe: _Pipe, engine: Engine, order: dict[str, Any]) -> None:
     except Exception as error:
         pipe.say(ev="error", id=turn, **_describe(error, unexpected="WorkerDied"))
     else:
-        completion = replace(
-            completion, run_s=seconds, first_text_s=first[0] if first else 0.0, valid=valid
-        )
+        completion = replace(completion, run_s=seconds, first_text_s=first[0] if first else 0.0, valid=valid)
         pipe.say(ev="done", id=turn, completion=asdict(completion))
     pipe.cancelled.discard(turn)
 
