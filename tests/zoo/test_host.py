@@ -208,6 +208,19 @@ def test_close_ends_every_process(zoo: Zoo, home: Path) -> None:
     assert list((home / "run").glob("*.json")) == []
 
 
+def test_an_impatient_close_ends_hung_processes_too(zoo: Zoo) -> None:
+    for name in ("a", "b"):
+        zoo.ask(card(name))
+    for child in psutil.Process().children():
+        child.suspend()
+    interrupt = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    interrupt.start()
+    with pytest.raises(KeyboardInterrupt):
+        zoo.host.close()
+    interrupt.join()
+    assert psutil.Process().children() == []
+
+
 def test_threads_share_one_load(zoo: Zoo) -> None:
     answers: list[str] = []
     same = card("a", load_s=0.3, token_s=0.02)
