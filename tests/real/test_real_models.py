@@ -80,7 +80,7 @@ def test_a_question_of_the_command_line(real_home: Path, run_sage: Any) -> None:
     plain = run_sage("ask", "--max-tokens", "8", "What is the capital of France?")
     assert plain.returncode == 0
     assert plain.stdout.strip()
-    assert f"why: sage trust explain {json.loads(run_sage('logs', '--json').stdout)[0]['id']}" in plain.stderr
+    assert f"sage trust explain {json.loads(run_sage('logs', '--json').stdout)[0]['id']}" in plain.stderr
 
 
 @pytest.mark.parametrize("name", [CHAT, BASE])

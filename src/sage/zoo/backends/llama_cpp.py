@@ -13,6 +13,7 @@ from typing import Any
 import xllamacpp
 
 from sage.errors import ContextTooLong, LoadFailed, SageError, UsageError
+from sage.hardware.probe import usable_cores
 from sage.types import Completion, GenerationRequest, Message
 from sage.zoo.backends import EngineOptions, OnText
 
@@ -46,7 +47,7 @@ class LlamaCppEngine:
         params.n_parallel = 1
         # Two threads that spin collapse when another program wants a core; prompts gain from both.
         params.cpuparams.n_threads = options.threads
-        params.cpuparams_batch.n_threads = options.threads + 1
+        params.cpuparams_batch.n_threads = max(options.threads, min(options.threads + 1, usable_cores()))
         params.warmup = False
         # Caches of past prompts would grow outside the memory estimate; the slot's own cache stays.
         params.cache_ram_mib = 0
