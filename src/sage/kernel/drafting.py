@@ -108,7 +108,8 @@ class Drafting:
         measured = [
             ("load_s", answer.load_s or None),
             ("rss_bytes", float(answer.resident_bytes) or None),
-            ("prompt_tok_s", completion.prompt_tok_s),
+            # A worker's first grammar takes seconds to build, which is no rate of reading.
+            ("prompt_tok_s", completion.prompt_tok_s if situation.schema is None else None),
             ("generate_tok_s", completion.generate_tok_s),
             (answer_tokens(situation.kind), float(completion.completion_tokens) or None),
         ]
