@@ -43,7 +43,7 @@ def test_every_class_is_drawn_as_it_is() -> None:
 
 
 def test_every_class_is_public() -> None:
-    assert {*defined(), "SageError", "did_you_mean"} == set(sage.errors.__all__)
+    assert {*defined(), "SageError", "Terminated", "did_you_mean"} == set(sage.errors.__all__)
 
 
 @pytest.mark.parametrize("kind", defined().values(), ids=lambda kind: kind.__name__)

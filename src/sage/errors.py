@@ -48,6 +48,7 @@ __all__ = [
     "ResourceError",
     "SageError",
     "StoreError",
+    "Terminated",
     "TurnNotFound",
     "UnsafeFile",
     "UsageError",
@@ -181,6 +182,10 @@ class Interrupted(SageError):
 
     exit_code = 130
     http_status = 499
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: ends a turn as Ctrl-C does, and then the program too."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

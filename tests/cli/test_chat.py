@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from sage.clock import SystemClock
 from sage.memory.db import Database
@@ -144,3 +148,20 @@ def test_ctrl_c_stops_the_answer_only(start_sage: Any, fakes: Any, slow: Any, ho
     assert stopped.status == again.status == "interrupted"
     assert stopped.answer.startswith("word0 word1")
     assert again.usage["load_s"] == 0.0  # the worker survived the stop
+
+
+@pytest.mark.parametrize("answering", [False, True], ids=["waiting", "answering"])
+def test_a_polite_kill_ends_the_chat(
+    start_sage: Any, fakes: Any, slow: Any, is_ended: Callable[..., bool], answering: bool
+) -> None:
+    fakes(slow=slow)
+    chat = start_sage("chat", stdin_pipe=True)
+    worker = None
+    if answering:
+        chat.process.stdin.write(b"tell me\n")
+        chat.process.stdin.flush()
+        worker = chat.worker()
+    time.sleep(1.0)
+    chat.process.send_signal(signal.SIGTERM)
+    assert chat.process.wait(10) == 130
+    assert worker is None or is_ended(worker)

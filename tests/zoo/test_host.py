@@ -110,21 +110,32 @@ def test_the_least_recently_used_makes_room(zoo: Zoo) -> None:
     assert zoo.events[-3] == Unloaded(model="b", reason="made room for c")
 
 
-def test_a_busy_model_is_never_unloaded(zoo: Zoo) -> None:
+def test_a_busy_model_is_never_unloaded_but_waited_for(zoo: Zoo) -> None:
     zoo.slots = 1
-    seen: list[str] = []
+    busy = asking(zoo, card("a", answer="one two three", token_s=0.3))
+    wait_until(lambda: "loaded a" in zoo.told())
+    over = time.monotonic() + 0.2
+    with pytest.raises(Interrupted):
+        zoo.ask(card("b"), should_stop=lambda: time.monotonic() > over)
+    assert zoo.ask(card("b")).completion.text  # waits until the other is idle, then makes room
+    assert busy.result(20.0).completion.text == "one two three"
+    assert zoo.told() == ["start a", "loaded a", "gone a", "start b", "loaded b"]
 
-    def meanwhile(text: str) -> None:
-        if not seen:
-            with pytest.raises(DoesNotFit, match=r"b needs 0 MB of memory; 0 MB can be made free"):
-                zoo.ask(card("b"))
-        seen.append(text)
 
-    assert zoo.ask(card("a", answer="one two"), meanwhile).completion.text == "one two"
-    assert seen == ["one", " two"]
-    assert zoo.told() == ["start a", "loaded a"]
-    zoo.ask(card("b"))  # idle now, so it makes room
-    assert set(zoo.host.resident()) == {"b"}
+def test_what_can_never_fit_is_refused_at_once(zoo: Zoo) -> None:
+    zoo.slots = 0
+    started = time.monotonic()
+    with pytest.raises(DoesNotFit):
+        zoo.ask(card("b"))
+    assert time.monotonic() - started < 5.0
+
+
+def test_a_request_whose_time_is_over_unloads_nobody(zoo: Zoo) -> None:
+    zoo.slots = 1
+    zoo.ask(card("hot"))
+    with pytest.raises(Interrupted):
+        zoo.ask(card("b"), should_stop=lambda: True)
+    assert set(zoo.host.resident()) == {"hot"}
 
 
 def test_what_does_not_fit_is_refused_before_anything_starts(home: Path) -> None:

@@ -479,3 +479,9 @@ def test_crashes_leak_neither_descriptors_nor_processes(start: Start) -> None:
     assert len(os.listdir("/proc/self/fd")) == descriptors
     assert threading.active_count() == threads
     assert psutil.Process().children() == []
+
+
+def test_a_request_that_is_over_is_never_sent(start: Start) -> None:
+    worker = start({"answer": LONG, "token_s": 0.05})
+    assert ask(worker, should_stop=lambda: True)[0].text == ""
+    assert worker.alive

@@ -50,6 +50,10 @@ def test_a_pattern_that_takes_for_ever_is_not_kept() -> None:
     assert time.monotonic() - started < 10 * CHECK_S
 
 
+def test_a_number_without_end_is_no_failure_of_the_check() -> None:
+    assert not keeps_schema("Infinity", {"multipleOf": 0.5})
+
+
 def nested(levels: int) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "integer"}
     for _ in range(levels):

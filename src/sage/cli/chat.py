@@ -11,6 +11,8 @@ from typing import Annotated
 
 import typer
 
+from sage.errors import Terminated
+
 __all__ = ["chat"]
 
 COMMANDS = ("/why", "/good", "/bad", "/exit", "/quit")
@@ -76,6 +78,8 @@ def chat(
                     request = Request(messages=messages, session=session, model=model)
                     last = kernel.tick(request, on_piece=printer.on_piece)
                     printer.show(last)
+            except Terminated:
+                raise
             except KeyboardInterrupt:
                 notes().print("[dim]Stopped; what was said is kept in the log.[/dim]")
             except SageError as error:
@@ -93,5 +97,7 @@ def _read_line() -> str | None:
             return sys.stdin.readline() or None
         except EOFError:
             return None
+        except Terminated:
+            raise
         except KeyboardInterrupt:
             typer.echo("", err=True)

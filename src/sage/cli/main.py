@@ -18,7 +18,7 @@ import typer
 
 from sage import __version__
 from sage.cli import ask, bench, chat, config, demo, doctor, logs, models, trust
-from sage.errors import Interrupted, NoDiskSpace, SageError, UsageError
+from sage.errors import Interrupted, NoDiskSpace, SageError, Terminated, UsageError
 
 __all__ = ["app", "main"]
 
@@ -81,6 +81,7 @@ def main(argv: list[str] | None = None) -> None:
         if error.errno not in UNWRITABLE:
             raise
         code = _fail(_unwritable(error), as_json=False)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not change how this ended
     _let_go()
     sys.exit(code)
 
@@ -162,7 +163,7 @@ def _unwritable(error: OSError) -> SageError:
 
 def _terminated(_signal: int, _frame: object) -> None:
     """SIGTERM ends a turn as Ctrl-C does: the partial answer is kept and the ATP are settled."""
-    raise KeyboardInterrupt
+    raise Terminated
 
 
 def _open_streams() -> None:

@@ -93,11 +93,7 @@ class Drafting:
             self.on_piece(piece)
 
         started = self.clock.monotonic()
-        try:
-            answer = self._answer(name, step, temperature, on_text)
-        except BaseException:
-            turn.spent += price(seconds=self.clock.monotonic() - started)
-            raise
+        answer = self._answer(name, step, temperature, on_text)
         completion = answer.completion
         turn.load_s += answer.load_s
         turn.run_s += completion.run_s
@@ -145,14 +141,16 @@ class Drafting:
                 schema=situation.schema,
                 deadline_s=turn.seconds_left(self.clock.monotonic()),
             )
+            began = self.clock.monotonic()
             try:
                 return self.host.ask(
                     card, request, on_text, should_stop=self.cancelled.is_set, turn_id=turn.id
                 )
-            except ContextTooLong:
-                if not context:
+            except BaseException as error:
+                turn.spent += price(seconds=self.clock.monotonic() - began)
+                if not (context and isinstance(error, ContextTooLong)):
                     raise
-                context = context[len(context) // 4 * 2 + 2 :]
+                context = context[(len(context) + 2) // 4 * 2 :]
 
     def _failed(self, failure: Failure) -> None:
         """Note a failure in the decision; when the chosen one failed, say who answers instead."""

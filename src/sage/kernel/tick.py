@@ -158,6 +158,8 @@ class Kernel:
         if pinned is not None and pinned not in self.catalog:
             hint = did_you_mean(pinned, self.catalog)
             raise ModelNotFound(f"No model is called {pinned!r}.{hint}", mend="sage models list")
+        # Idle models can make room; for a model that was asked for by name the busy ones are waited for.
+        room = self.host.reclaimable() if pinned is None else sum(self.host.resident().values())
         turn.decision = self._selector.choose(
             turn.situation,
             self._candidates(turn.situation),
@@ -165,7 +167,7 @@ class Kernel:
             limits=Spending(
                 atp=self.books.balance(),
                 capacity=self.settings.atp.capacity,
-                memory_bytes=self._surroundings.free_bytes() + self.host.reclaimable(),
+                memory_bytes=self._surroundings.free_bytes() + room,
             ),
             now=self.clock.time(),
             pinned=pinned,

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -281,26 +282,30 @@ class Host:
     def _make_room(self, card: ModelCard, load: _Load, patience: _Patience) -> None:
         """Reserve what the model needs, and unload whom that takes.
 
-        What does not fit beside models that are still loading waits for them: they may be unloaded then.
+        What fits only without models that are loading or busy now waits for them, but no longer than an
+        answer may take. A request whose time is over unloads nobody.
         """
         need = self._estimate(card)
+        give_up = self._clock.monotonic() + self._settings.answer_timeout_s
         while True:
             patience.wait(lambda seconds: self._room.acquire(timeout=seconds), card.name)
             try:
-                victims, others = self._plan(card.name, need, load)
-                for name, victim in victims.items():
+                patience.check(card.name)
+                may_wait = self._clock.monotonic() < give_up
+                victims = self._plan(card.name, need, load, may_wait=may_wait)
+                for name, victim in (victims or {}).items():
                     self._end(name, victim, f"made room for {card.name}")
             finally:
                 self._room.release()
-            if not others:
+            if victims is not None:
                 return
-            patience.wait(others[0].done.wait, card.name)
+            time.sleep(POLL_S)
 
-    def _plan(self, name: str, need: int, load: _Load) -> tuple[dict[str, _Resident], list[_Load]]:
-        """Whom to unload, no longer to be asked; or the loads to wait for first."""
+    def _plan(self, name: str, need: int, load: _Load, *, may_wait: bool) -> dict[str, _Resident] | None:
+        """Whom to unload, no longer to be asked; None where waiting could help."""
         with self._lock:
-            others = [other for other in self._loads.values() if other.bytes]
-            free = self._free_bytes() - sum(other.bytes for other in others)
+            loading = sum(other.bytes for other in self._loads.values())
+            free = self._free_bytes() - loading
             loaded = [
                 Loaded(name=name, bytes=r.bytes, last_used=r.last_used, busy=r.busy > 0)
                 for name, r in self._residents.items()
@@ -308,11 +313,13 @@ class Host:
             try:
                 names = make_room(need, free, loaded, name=name)
             except DoesNotFit:
-                if not others:
+                if not may_wait:
                     raise
-                return {}, others
+                idle = [replace(model, busy=False) for model in loaded]
+                make_room(need, free + loading, idle, name=name)  # raises where waiting would not help
+                return None
             load.bytes = need
-            return {victim: self._forget(victim) for victim in names}, []
+            return {victim: self._forget(victim) for victim in names}
 
     def _log(self) -> Path:
         folder = self._home / "run"

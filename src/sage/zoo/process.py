@@ -169,6 +169,8 @@ class Worker:
             if time.monotonic() >= deadline:
                 raise self._too_late(started, "was busy with other requests")
         try:
+            if should_stop():  # nothing was sent yet: the worker need not know
+                return _cancelled([], 0.0)
             return self._ask(request, on_text, should_stop, started, deadline)
         finally:
             self._lock.release()

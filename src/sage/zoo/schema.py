@@ -64,7 +64,7 @@ def keeps_schema(text: str, schema: Mapping[str, Any] | None) -> bool:
         raise UsageError(
             f"The schema refers to {error.ref}, which is not in it.", mend="Put it under $defs of the schema"
         ) from error
-    except (ValueError, RecursionError, TimeoutError, jsonschema.ValidationError):
+    except (ValueError, OverflowError, RecursionError, TimeoutError, jsonschema.ValidationError):
         return False
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0.0)
