@@ -26,6 +26,11 @@ for _name in [name for name in os.environ if name.upper().startswith("SAGE_")]:
     del os.environ[_name]
 
 
+# A shell starts background jobs with Ctrl-C ignored, and children inherit that: tests of Ctrl-C need it back.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 class RunSage(Protocol):
     def __call__(
         self,
