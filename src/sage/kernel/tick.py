@@ -15,7 +15,7 @@ from sage.clock import Clock
 from sage.config import Settings
 from sage.economy.selector import Limits as Spending
 from sage.economy.selector import Selector
-from sage.errors import DeadlineExceeded, Interrupted, ModelNotFound, SageError, did_you_mean
+from sage.errors import DeadlineExceeded, Interrupted, SageError
 from sage.events import AtpSettled, EventBus, OutcomeRecorded, TurnEnded, TurnStarted
 from sage.irp.engine import refine
 from sage.irp.plugins.language import Draft, Drafts, LanguagePlugin
@@ -155,9 +155,6 @@ class Kernel:
 
     def _choose(self, turn: Turn, *, pinned: str | None) -> None:
         """The decision, and the ATP set aside for it."""
-        if pinned is not None and pinned not in self.catalog:
-            hint = did_you_mean(pinned, self.catalog)
-            raise ModelNotFound(f"No model is called {pinned!r}.{hint}", mend="sage models list")
         # Idle models can make room; for a model that was asked for by name the busy ones are waited for.
         room = self.host.reclaimable() if pinned is None else sum(self.host.resident().values())
         turn.decision = self._selector.choose(
