@@ -149,7 +149,10 @@ class Decision:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
-    """What became of a decision: the only thing trust learns from. ``quality`` is in [0, 1]."""
+    """What became of a decision: the only thing trust learns from.
+
+    ``quality`` is in [0, 1]; ``shift`` is what the card claims for this kind of work beyond its overall figure.
+    """
 
     event_id: str
     turn_id: str
@@ -158,6 +161,7 @@ class Outcome:
     quality: float
     source: OutcomeSource
     at: float
+    shift: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -27,7 +27,7 @@ NEAREST = 4
 """Cells of one embedding view that a query belongs to."""
 
 TEMPERATURE = 0.05
-"""Of the softmax over cosines that makes memberships. Settings of membership: cross-validation, docs/lab.md."""
+"""Of the softmax over cosines that makes memberships. Chosen by cross-validation: docs/lab.md."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,7 +103,7 @@ class Codebook:
                     raise ValueError(f"label {label} of view {view.name!r} is not in 0..{view.size - 1}")
                 at, share = np.array([label]), np.ones(1)
             else:
-                at, share = _memberships(view, vectors[view.name][None, :])
+                at, share = _memberships(view.name, view.centroids, vectors[view.name][None, :])
                 at, share = at[0], share[0]
             cells.append(at + first)
             membership.append(share)
@@ -125,7 +125,7 @@ class Codebook:
                 at = np.asarray(labels[view.name])[:, None]
                 share = np.ones(at.shape)
             else:
-                at, share = _memberships(view, vectors[view.name])
+                at, share = _memberships(view.name, view.centroids, vectors[view.name])
             cells.append(at + first)
             membership.append(share)
             weight.append(share * (view.weight / self._total))
@@ -134,17 +134,17 @@ class Codebook:
         return [Context(cells=c, membership=m, weight=w, codebook=self.id) for c, m, w in rows]
 
 
-def _memberships(view: View, vectors: Floats) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+def _memberships(
+    view: str, centroids: npt.NDArray[np.float32], vectors: Floats
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
     """(n, width) unit rows -> numbers (n, NEAREST) of the nearest cells, and shares that sum to 1."""
-    assert view.centroids is not None
-    if vectors.shape[1] != view.centroids.shape[1]:
-        raise ValueError(
-            f"view {view.name!r} takes vectors of {view.centroids.shape[1]} numbers, got {vectors.shape[1]}"
-        )
-    cosine = (vectors @ view.centroids.T).astype(np.float64)
+    size, width = centroids.shape
+    if vectors.shape[1] != width:
+        raise ValueError(f"view {view!r} takes vectors of {width} numbers, got {vectors.shape[1]}")
+    cosine = (vectors @ centroids.T).astype(np.float64)
     if not np.isfinite(cosine).all():
-        raise ValueError(f"a vector of view {view.name!r} holds numbers that are not finite")
-    nearest = min(NEAREST, view.size)
+        raise ValueError(f"a vector of view {view!r} holds numbers that are not finite")
+    nearest = min(NEAREST, size)
     at = np.argpartition(cosine, -nearest, axis=1)[:, -nearest:]
     value = np.take_along_axis(cosine, at, 1)
     share = np.exp((value - value.max(1, keepdims=True)) / TEMPERATURE)

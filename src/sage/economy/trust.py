@@ -1,129 +1,288 @@
-"""Trust: what outcomes have taught about a candidate, per kind of work, and how it fades.
+"""Trust: what outcomes have taught about each candidate in each context, and how it fades.
 
-Owns: the record, its update and its decay, and the belief computed from it.
-Must not know: clocks (``now`` is passed), files, or what a candidate is.
+Owns: the book of evidence: learning, fading, resets, merging with books of other nodes.
+Must not know: clocks (``now`` is passed), files, what a candidate is, how beliefs are read.
 
-A record is a discounted mean: evidence halves every ``half_life_s`` seconds (Garivier & Moulines 2011
-call the bandit form discounted UCB), so that trust follows a candidate that changes. Belief shrinks to
-the card's prior, which counts for ``prior_strength`` outcomes.
+Evidence is two sums per candidate and cell, of quality and of weight, each outcome counted by its membership
+in the cell and halved every ``half_life`` (discounted UCB: Garivier & Moulines 2011). Sums do not depend on
+the order of events, so what several nodes learned apart adds up to what one would have learned from all.
+A row (origin, candidate) is written by its origin alone; merging keeps, of two versions of a row, the newer:
+commutative, associative and idempotent (a state-based CRDT: Shapiro et al. 2011), so that an outcome counts
+once however often books are exchanged.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sage.types import ANY_KIND, Outcome, OutcomeSource
+import numpy as np
+import numpy.typing as npt
 
-__all__ = ["SOURCE_WEIGHT", "Belief", "TrustBook", "TrustRecord"]
+from sage.economy.belief import Beliefs, Evidence, Fit
+from sage.economy.context import Codebook, Context
+from sage.types import Outcome, OutcomeSource
+
+__all__ = ["SOURCE_WEIGHT", "TrustBook", "TrustRow"]
+
+Floats = npt.NDArray[np.float64]
 
 SOURCE_WEIGHT: Mapping[OutcomeSource, float] = {"verifier": 1.0, "user": 1.0, "agreement": 0.25, "self": 0.0}
 """How many outcomes one counts for. Agreement is weak evidence: two small models agree on 30 to 40 %
 of questions only. A candidate's word about itself counts for nothing."""
 
-MOST_CERTAIN = 0.98
-"""No figure on a card is certain: 16 right answers of 16 are worth 0.94 (Laplace), 200 of 200 are 0.995."""
-
-OTHER_KIND_DISCOUNT = 4.0
-"""An outcome of another kind shifts the start a quarter as fast as one of this kind moves the belief."""
-
-Key = tuple[str, str]
-"""(candidate, kind)"""
+RECENT = 4096
+"""Event ids remembered, so that a report that comes twice counts once. The database remembers all."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrustRecord:
-    """Discounted evidence: ``weight`` outcomes with mean ``quality``, as of ``updated_at`` (epoch s)."""
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class TrustRow:
+    """What one node (``origin``) has seen of one candidate, as of ``at``.
 
-    weight: float
-    quality: float
-    updated_at: float
+    ``since``: when it began, which is the last reset; ``events``: outcomes learned since then, unfaded;
+    ``total``: their faded weight; ``sums`` and ``weights`` (cells,): faded quality and weight per cell.
+    """
 
-    def faded(self, now: float, half_life_s: float) -> TrustRecord:
-        """The same evidence as it counts at ``now``; a clock that went back fades nothing."""
-        age = max(0.0, now - self.updated_at)
-        weight = self.weight * math.exp2(-age / half_life_s)
-        return TrustRecord(weight=weight, quality=self.quality, updated_at=max(now, self.updated_at))
+    origin: str
+    candidate: str
+    since: float
+    events: int
+    at: float
+    total: float
+    sums: Floats
+    weights: Floats
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Belief:
-    """Expected quality in [0, 1], its standard deviation, and how many outcomes stand behind it."""
-
-    mean: float
-    sd: float
-    evidence: float
+    @property
+    def version(self) -> tuple[float, int]:
+        """Of two copies of one row the one with the higher version is the newer."""
+        return (self.since, self.events)
 
 
 class TrustBook:
-    """All records. Size grows with candidates x kinds, never with the number of outcomes."""
+    """Evidence about all candidates, of this node (``origin``) and of those it was merged with.
+
+    Size grows with candidates x cells and with origins, never with outcomes. ``half_life`` is in the
+    unit of ``Outcome.at`` (seconds when serving); infinity never forgets.
+    """
 
     def __init__(
         self,
-        records: Mapping[Key, TrustRecord] | None = None,
+        codebook: Codebook,
         *,
+        origin: str,
+        half_life: float,
         prior_strength: float,
-        half_life_s: float,
+        rows: Iterable[TrustRow] = (),
+        resets: Mapping[str, float] | None = None,
     ) -> None:
-        self._records: dict[str, dict[str, TrustRecord]] = {}
-        for (candidate, kind), record in (records or {}).items():
-            self._records.setdefault(candidate, {})[kind] = record
-        self._strength = prior_strength
-        self._half_life_s = half_life_s
+        if not half_life > 0.0:
+            raise ValueError(f"half_life must be positive, got {half_life!r}")
+        self.codebook = codebook
+        self.origin = origin
+        self._half_life = half_life
+        self._lines: dict[str, int] = {}
+        self._names: list[str] = []
+        self._since: list[float] = []
+        self._events: list[int] = []
+        self._own = Evidence.empty(0, codebook.cells)
+        self._all = self._own
+        """What all origins have seen, added up; the same object while there are no others."""
+        self._priors = np.zeros(0)
+        self._foreign: dict[tuple[str, str], TrustRow] = {}
+        self._resets: dict[str, float] = {}
+        self._recent: dict[str, None] = {}
+        self._asked: Sequence[str] = ()
+        self._asked_lines = np.zeros(0, np.intp)
+        self._fit = Fit(codebook, prior_strength=prior_strength)
+        self._merge(rows, resets or {})
 
-    def record(self, candidate: str, kind: str) -> TrustRecord | None:
-        """What is stored for this pair, not faded; None where nothing was learned."""
-        return self._records.get(candidate, {}).get(kind)
+    @property
+    def resets(self) -> Mapping[str, float]:
+        """When a candidate was last reset, for those that were."""
+        return self._resets
 
-    def observe(self, outcome: Outcome) -> TrustRecord | None:
-        """Learn from one outcome; returns the new record, or None for self-praise.
+    def beliefs(
+        self,
+        candidates: Sequence[str],
+        context: Context,
+        *,
+        priors: Floats,
+        shifts: Floats,
+        now: float,
+        families: npt.NDArray[np.intp] | None = None,
+    ) -> Beliefs:
+        """Expected quality of each candidate in a context; see :meth:`Fit.read`.
 
         Raises:
-            ValueError: a quality that is not a number in [0, 1].
+            ValueError: the context is of another codebook.
+        """
+        self._check_context(context)
+        if candidates is not self._asked:  # a pool asks about the same candidates again and again
+            self._asked, self._asked_lines = (
+                candidates,
+                np.array([self._line(n) for n in candidates], np.intp),
+            )
+        lines = self._asked_lines
+        self._priors[lines] = priors
+        return self._fit.read(
+            self._all,
+            len(self._names),
+            lines,
+            context,
+            priors=priors,
+            shifts=shifts,
+            families=families,
+            now=now,
+            half_life=self._half_life,
+        )
+
+    def observe(self, outcome: Outcome, context: Context) -> bool:
+        """Learn from one outcome; False, and no change, for self-praise or an event seen before.
+
+        Trust keeps quality less ``outcome.shift``, which readers add again. An outcome that comes late
+        counts as if it had come in time; one that is older than a half-life was timed by a clock that has
+        been set back since, and counts as new.
+
+        Raises:
+            ValueError: a quality that is not a number in [0, 1], a time or shift that is not finite, or a
+                context of another codebook.
         """
         if not 0.0 <= outcome.quality <= 1.0:
             raise ValueError(f"quality must be in [0, 1], got {outcome.quality!r}")
+        if not (math.isfinite(outcome.at) and math.isfinite(outcome.shift)):
+            raise ValueError(f"time and shift must be finite, got {outcome.at!r} and {outcome.shift!r}")
+        self._check_context(context)
         weight = SOURCE_WEIGHT[outcome.source]
-        if weight == 0.0:
-            return None
-        old = self._faded(outcome.candidate, outcome.kind, outcome.at)
-        total = old.weight + weight
-        quality = (old.weight * old.quality + weight * outcome.quality) / total
-        record = TrustRecord(weight=total, quality=quality, updated_at=old.updated_at)
-        self._records.setdefault(outcome.candidate, {})[outcome.kind] = record
-        return record
+        if weight == 0.0 or outcome.event_id in self._recent:
+            return False
+        self._recent[outcome.event_id] = None
+        if len(self._recent) > RECENT:
+            del self._recent[next(iter(self._recent))]
+        line = self._line(outcome.candidate)
+        value, at, half_life = outcome.quality - outcome.shift, outcome.at, self._half_life
+        for evidence in (self._own,) if self._all is self._own else (self._own, self._all):
+            evidence.learn(line, context, value, weight=weight, at=at, half_life=half_life)
+        self._events[line] += 1
+        self._fit.update(
+            self._all,
+            line,
+            context,
+            priors=self._priors[: len(self._names)],
+            now=at,
+            half_life=half_life,
+        )
+        return True
 
-    def belief(self, candidate: str, kind: str, prior: Mapping[str, float], now: float) -> Belief:
-        """Expected quality of a candidate at a kind of work.
+    def reset(self, candidate: str, at: float) -> None:
+        """Forget a candidate, here and in every book that this one is merged into."""
+        self._merge((), {candidate: max(at, math.nextafter(self._resets.get(candidate, 0.0), math.inf))})
 
-        Outcomes of this kind move it from the card's prior. Outcomes of other kinds move the starting
-        point by how far the candidate surprised there: better than its card at facts, so perhaps at sums.
+    def merge(self, other: TrustBook) -> None:
+        """Take over what the other book knows and this one does not.
+
+        Raises:
+            ValueError: the books have different codebooks: their cells mean different things.
         """
-        start = _prior(prior, kind) + self._surprise(candidate, kind, prior, now)
-        start = min(MOST_CERTAIN, max(1.0 - MOST_CERTAIN, start))
-        own = self._faded(candidate, kind, now)
-        total = self._strength + own.weight
-        mean = (self._strength * start + own.weight * own.quality) / total
-        return Belief(mean=mean, sd=math.sqrt(mean * (1.0 - mean) / (total + 1.0)), evidence=own.weight)
+        if other.codebook.id != self.codebook.id:
+            raise ValueError(f"the book is of codebook {other.codebook.id}, this one of {self.codebook.id}")
+        self._merge(other.rows(), other.resets)
 
-    def _surprise(self, candidate: str, kind: str, prior: Mapping[str, float], now: float) -> float:
-        """Mean of (quality - prior) over the other kinds, shrunk to 0 while there is little evidence."""
-        weight = sum_ = 0.0
-        for other in self._records.get(candidate, {}):
-            if other != kind:
-                record = self._faded(candidate, other, now)
-                weight += record.weight
-                sum_ += record.weight * (record.quality - _prior(prior, other))
-        return sum_ / (weight + OTHER_KIND_DISCOUNT * self._strength) if weight else 0.0
+    def rows(self) -> list[TrustRow]:
+        """Every row that holds evidence, of all origins."""
+        return [row for row in map(self.row, self._names) if row] + list(self._foreign.values())
 
-    def _faded(self, candidate: str, kind: str, now: float) -> TrustRecord:
-        record = self.record(candidate, kind)
-        if record is None:
-            return TrustRecord(weight=0.0, quality=0.0, updated_at=now)
-        return record.faded(now, self._half_life_s)
+    def row(self, candidate: str) -> TrustRow | None:
+        """What this node has seen of a candidate; None where it has seen nothing."""
+        line = self._lines.get(candidate)
+        if line is None or not self._events[line]:
+            return None
+        return TrustRow(
+            origin=self.origin,
+            candidate=candidate,
+            since=self._since[line],
+            events=self._events[line],
+            at=float(self._own.at[line]),
+            total=float(self._own.total[line]),
+            sums=self._own.sums[line].copy(),
+            weights=self._own.weights[line].copy(),
+        )
+
+    def _line(self, candidate: str) -> int:
+        """The candidate's line; a new, empty one for a candidate that was never seen."""
+        known = self._lines.get(candidate)
+        if known is not None:
+            return known
+        line = self._lines[candidate] = len(self._names)
+        self._names.append(candidate)
+        self._since.append(self._resets.get(candidate, 0.0))
+        self._events.append(0)
+        if line >= len(self._priors):
+            room = max(8, 2 * line)
+            alone = self._all is self._own
+            self._own = self._own.resized(room)
+            self._all = self._own if alone else self._all.resized(room)
+            self._priors = np.concatenate([self._priors, np.full(room - len(self._priors), 0.5)])
+            self._fit.resize(room)
+        return line
+
+    def _merge(self, rows: Iterable[TrustRow], resets: Mapping[str, float]) -> None:
+        """The newer version of each row, none of them older than the last reset of its candidate."""
+        for candidate, at in resets.items():
+            self._resets[candidate] = max(at, self._resets.get(candidate, at))
+        for row in rows:
+            _check(row, self.codebook.cells)
+            line = self._line(row.candidate)
+            if row.origin == self.origin:
+                if row.version > (self._since[line], self._events[line]):
+                    self._since[line], self._events[line] = row.version
+                    self._own.put(line, row.sums, row.weights, row.total, row.at)
+                continue
+            known = self._foreign.get((row.origin, row.candidate))
+            if known is None or known.version < row.version:
+                self._foreign[row.origin, row.candidate] = row
+        for candidate, at in self._resets.items():
+            line = self._line(candidate)
+            if self._since[line] < at:
+                self._since[line], self._events[line] = at, 0
+                self._own.scale(line, 0.0)
+        self._foreign = {
+            key: row
+            for key, row in self._foreign.items()
+            if row.since >= self._resets.get(row.candidate, 0.0)
+        }
+        self._add_up()
+
+    def _add_up(self) -> None:
+        """What all origins have seen, and the fit of it."""
+        self._all = self._own
+        if self._foreign:
+            self._all = self._own.resized(len(self._priors))
+            for _, row in sorted(self._foreign.items()):
+                line = self._line(row.candidate)
+                self._all.fade(line, row.at, self._half_life)
+                kept = math.exp2(min(0.0, row.at - float(self._all.at[line])) / self._half_life)
+                self._all.put(
+                    line,
+                    self._all.sums[line] + kept * row.sums,
+                    self._all.weights[line] + kept * row.weights,
+                    float(self._all.total[line]) + kept * row.total,
+                    float(self._all.at[line]),
+                )
+        count = len(self._names)
+        now = float(self._all.at[:count].max(initial=0.0))
+        self._fit.refresh(self._all, priors=self._priors[:count], now=now, half_life=self._half_life)
+
+    def _check_context(self, context: Context) -> None:
+        if context.codebook != self.codebook.id:
+            raise ValueError(f"the context is of codebook {context.codebook}, not {self.codebook.id}")
 
 
-def _prior(prior: Mapping[str, float], kind: str) -> float:
-    """The card's figure for a kind, else for any kind, else one half."""
-    return prior.get(kind, prior.get(ANY_KIND, 0.5))
+def _check(row: TrustRow, cells: int) -> None:
+    for numbers in (row.sums, row.weights):
+        if numbers.shape != (cells,) or not np.isfinite(numbers).all():
+            raise ValueError(f"the row of {row.candidate} needs {cells} finite sums and as many weights")
+    if not (math.isfinite(row.at) and math.isfinite(row.total) and row.total >= 0.0 and row.events >= 0):
+        raise ValueError(f"the row of {row.candidate} holds numbers that cannot be")
+    if (row.weights < 0.0).any() or (np.abs(row.sums) > 2.0 * row.weights + 1e-9).any():
+        raise ValueError(f"the row of {row.candidate} holds sums beyond its weights")

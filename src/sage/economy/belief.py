@@ -1,0 +1,230 @@
+"""Belief: expected quality, and how sure, read from evidence.
+
+Owns: evidence in matrices, its fading, the fit of candidates against contexts, and the reading.
+Must not know: where evidence comes from, clocks, or what is done with a belief.
+
+Quality of candidate m in cell c is read as g_m + d_c, moved by what the cell itself has seen:
+
+  g_m   overall quality: evidence of all cells less their difficulty, shrunk to the card's prior
+  d_c   difficulty of the cell, pooled over candidates, shrunk to 0
+  cell  (sum + CELL x (g + d)) / (weight + CELL), then the weighted mean over the cells of the context
+  sd    SPREAD x sqrt(1 / (weight here + CELL) + 1 / (weight overall + prior strength))
+
+g and d explain each other; they are fitted by alternating ridge steps, one small step with each outcome, so
+that no reading and no learning walks through history. Constants: cross-validation, docs/lab.md.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sage.economy.context import Codebook, Context
+
+__all__ = ["Beliefs", "Evidence", "Fit"]
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.intp]
+
+CELL = 10.0
+"""Outcomes that the overall belief counts for within one cell."""
+
+FAMILY = 20.0
+"""Outcomes that "no different from the card" counts for, where relatives surprised."""
+
+SPREAD = 0.45
+"""Standard deviation of one outcome: of a right or wrong that is right 72 % of the time."""
+
+
+NEVER = -1e18
+"""The time of a line without evidence: finite, so that times can be subtracted."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Beliefs:
+    """For each candidate asked about: expected quality in [0, 1], its standard deviation, and how many
+    outcomes of such contexts stand behind it. ``outcomes`` is the faded number of all outcomes there are."""
+
+    mean: Floats
+    sd: Floats
+    evidence: Floats
+    outcomes: float
+
+
+@dataclass(kw_only=True, slots=True)
+class Evidence:
+    """Faded sums, one line a candidate, each as of its own time ``at``.
+
+    ``sums`` and ``weights`` (candidates, cells), ``total`` (candidates,) outcomes.
+    """
+
+    sums: Floats
+    weights: Floats
+    total: Floats
+    at: Floats
+
+    @classmethod
+    def empty(cls, candidates: int, cells: int) -> Evidence:
+        """No evidence for anybody."""
+        return cls(
+            sums=np.zeros((candidates, cells)),
+            weights=np.zeros((candidates, cells)),
+            total=np.zeros(candidates),
+            at=np.full(candidates, NEVER),
+        )
+
+    def resized(self, candidates: int) -> Evidence:
+        """A copy with room for more candidates."""
+        wider = Evidence.empty(candidates, self.sums.shape[1])
+        known = len(self.total)
+        wider.sums[:known], wider.weights[:known] = self.sums, self.weights
+        wider.total[:known], wider.at[:known] = self.total, self.at
+        return wider
+
+    def kept(self, lines: slice | Ints, now: float, half_life: float) -> Floats:
+        """The share of each line that still counts at ``now``; a clock that went back fades nothing."""
+        return np.exp2(np.minimum((self.at[lines] - now) / half_life, 0.0))
+
+    def put(self, line: int, sums: Floats, weights: Floats, total: float, at: float) -> None:
+        """Set a line."""
+        self.sums[line], self.weights[line], self.total[line], self.at[line] = sums, weights, total, at
+
+    def scale(self, line: int, share: float) -> None:
+        """Let a line count for less."""
+        self.sums[line] *= share
+        self.weights[line] *= share
+        self.total[line] *= share
+
+    def fade(self, line: int, now: float, half_life: float) -> None:
+        """Let a line count as it does at ``now``."""
+        if now > self.at[line]:
+            if self.total[line]:
+                self.scale(line, math.exp2((self.at[line] - now) / half_life))
+            self.at[line] = now
+
+    def learn(
+        self, line: int, context: Context, value: float, *, weight: float, at: float, half_life: float
+    ) -> None:
+        """Add one outcome. One that comes late counts as if it had come in time; one older than a half-life
+        was timed by a clock that has been set back since, and counts as new."""
+        late = float(self.at[line]) - at
+        if late > half_life:
+            self.at[line] = at
+        elif late > 0.0:
+            weight *= math.exp2(-late / half_life)
+        else:
+            self.fade(line, at, half_life)
+        share = weight * context.membership
+        # The cells of one context are distinct, so that plain indexing adds each once.
+        self.weights[line, context.cells] += share
+        self.sums[line, context.cells] += value * share
+        self.total[line] += weight
+
+
+class Fit:
+    """Overall quality of candidates against difficulty of cells, kept up to date with the evidence."""
+
+    def __init__(self, codebook: Codebook, *, prior_strength: float) -> None:
+        read = [np.full(view.size, float(view.weight > 0.0)) for view in codebook.views]
+        self._read = np.concatenate(read) / sum(view.weight > 0.0 for view in codebook.views)
+        """Evidence of one outcome lies once in each view: the mean over the views that count."""
+        self._strength = prior_strength
+        self._difficulty = np.zeros(codebook.cells)
+        self._surplus = np.zeros(0)
+        """Per line: evidence beyond difficulty, summed over cells and averaged over views."""
+        self._turn = 0
+
+    def resize(self, candidates: int) -> None:
+        """Make room for more candidates."""
+        self._surplus = np.concatenate([self._surplus, np.zeros(candidates - len(self._surplus))])
+
+    def update(
+        self,
+        evidence: Evidence,
+        line: int,
+        context: Context,
+        *,
+        priors: Floats,
+        now: float,
+        half_life: float,
+    ) -> None:
+        """One small step after an outcome of this line: O(candidates x cells of the context)."""
+        count = len(priors)
+        kept = evidence.kept(slice(count), now, half_life)
+        cells = context.cells
+        overall = self._overall(slice(count), kept, evidence, priors)
+        weights = evidence.weights[:count].take(cells, 1)
+        sums = evidence.sums[:count].take(cells, 1)
+        above = kept @ sums - (kept * overall) @ weights
+        self._difficulty[cells] = above / (kept @ weights + CELL)
+        # Difficulties have moved under the other lines too: one of them is looked at again, in turn.
+        self._turn = (self._turn + 1) % count
+        for moved in (line, self._turn):
+            excess = evidence.sums[moved] - evidence.weights[moved] * self._difficulty
+            self._surplus[moved] = excess @ self._read
+
+    def refresh(self, evidence: Evidence, *, priors: Floats, now: float, half_life: float) -> None:
+        """Fit anew from all evidence: O(candidates x cells)."""
+        count = len(priors)
+        self._surplus = np.zeros(len(evidence.total))
+        kept = evidence.kept(slice(count), now, half_life)
+        sums, weights = evidence.sums[:count], evidence.weights[:count]
+        for _ in range(2):
+            self._surplus[:count] = (sums - weights * self._difficulty) @ self._read
+            overall = self._overall(slice(count), kept, evidence, priors)
+            self._difficulty = (kept @ sums - (kept * overall) @ weights) / (kept @ weights + CELL)
+        self._surplus[:count] = (sums - weights * self._difficulty) @ self._read
+
+    def read(
+        self,
+        evidence: Evidence,
+        count: int,
+        lines: Ints,
+        context: Context,
+        *,
+        priors: Floats,
+        shifts: Floats,
+        families: Ints | None,
+        now: float,
+        half_life: float,
+    ) -> Beliefs:
+        """Beliefs about the candidates of ``lines`` in a context.
+
+        ``priors`` and ``shifts`` (lines,): the card's overall figure, and how far its figure for this kind of
+        work lies from it. ``families`` (lines,) numbers groups of relatives: where some of them surprise, the
+        others are expected to.
+        """
+        all_kept = evidence.kept(slice(count), now, half_life)
+        kept = all_kept[lines]
+        total = evidence.total[lines] * kept
+        if families is not None:
+            priors = priors + self._relatives(lines, kept, total, priors, families)
+        overall = (self._surplus[lines] * kept + self._strength * priors) / (total + self._strength)
+        cells = context.cells
+        at = (lines[:, None], cells)
+        weights = evidence.weights[at] * kept[:, None]
+        sums = evidence.sums[at] * kept[:, None]
+        start = overall[:, None] + self._difficulty[cells]
+        mean = ((sums + CELL * start) / (weights + CELL)) @ context.weight + shifts
+        here = weights @ context.weight
+        sd = SPREAD * np.sqrt(1.0 / (here + CELL) + 1.0 / (total + self._strength))
+        return Beliefs(
+            mean=np.clip(mean, 0.0, 1.0),
+            sd=sd,
+            evidence=here,
+            outcomes=float(all_kept @ evidence.total[:count]),
+        )
+
+    def _overall(self, lines: slice, kept: Floats, evidence: Evidence, priors: Floats) -> Floats:
+        prior = self._strength * priors
+        return (self._surplus[lines] * kept + prior) / (evidence.total[lines] * kept + self._strength)
+
+    def _relatives(self, lines: Ints, kept: Floats, total: Floats, priors: Floats, families: Ints) -> Floats:
+        """How far each candidate's relatives, without itself, lie from their cards."""
+        surprise = self._surplus[lines] * kept - total * priors
+        others = np.bincount(families, surprise)[families] - surprise
+        weight = np.bincount(families, total)[families] - total
+        return others / (weight + FAMILY)
