@@ -21,12 +21,16 @@ __all__ = [
     "Completion",
     "Decision",
     "Failure",
+    "Form",
     "GenerationRequest",
     "Message",
+    "MetabolicState",
     "Outcome",
     "OutcomeSource",
     "Piece",
+    "PriceUnit",
     "Role",
+    "Rule",
     "Situation",
     "new_id",
 ]
@@ -59,7 +63,8 @@ class Situation:
 
     ``kind`` is the context label trust is kept under; ``prompt_tokens`` is an estimate made
     before any tokenizer is loaded, ``context_tokens`` the same for what was recalled (which may be
-    shortened); ``needs`` are capabilities a candidate must have.
+    shortened); ``needs`` are capabilities a candidate must have. ``deadline_s``, ``max_atp`` and
+    ``max_usd`` are ceilings on what one answer may take.
     """
 
     messages: tuple[Message, ...]
@@ -74,6 +79,8 @@ class Situation:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     deadline_s: float | None = None
+    max_atp: float | None = None
+    max_usd: float | None = None
 
     @property
     def prompt(self) -> str:
@@ -86,8 +93,9 @@ class Candidate:
     """Something that could do the work: an expert, a model or a device.
 
     Times are seconds, sizes are bytes. ``est_load_s`` and ``load_bytes`` are 0 when resident.
-    ``prior`` maps a kind of work to the published or measured quality in [0, 1]. ``unavailable`` is the
-    failure that choosing it would end in.
+    ``prior`` maps a kind of work to the published or measured quality in [0, 1]; ``family`` names its
+    relatives. ``est_tokens`` and ``est_usd`` are what the work would take and be billed. ``unavailable`` is
+    the failure that choosing it would end in.
     """
 
     name: str
@@ -99,12 +107,19 @@ class Candidate:
     load_bytes: int
     est_load_s: float
     est_run_s: float
+    est_tokens: float = 0.0
+    est_usd: float = 0.0
+    family: str = ""
     unavailable: SageError | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CandidateScore:
-    """One row of the decision table: the three factors and what they were computed from."""
+    """One row of the decision table: the three factors and what they were computed from.
+
+    ``sd`` is the standard deviation of the expertise, ``evidence`` how many outcomes of such contexts stand
+    behind it; ``price`` is in the unit of the decision.
+    """
 
     name: str
     expertise: float
@@ -116,6 +131,8 @@ class CandidateScore:
     est_run_s: float
     est_atp: float
     evidence: float
+    sd: float = 0.0
+    price: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,15 +144,44 @@ class Failure:
     message: str
 
 
-DecisionMode = Literal["permission", "pinned", "fallback", "escalated"]
+MetabolicState = Literal["WAKE", "FOCUS", "REST", "DREAM", "CRISIS"]
+"""How the whole system is: awake and thrifty, at work on something, resting, consolidating, in need."""
+
+Form = Literal["product", "additive"]
+"""How the three factors make one permission."""
+
+PriceUnit = Literal["atp", "seconds", "tokens", "usd"]
+"""What a price is counted in when candidates are compared."""
+
+DecisionMode = Literal["permission", "explore", "light", "relative", "pinned", "fallback", "escalated"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rule:
+    """How permission was computed in a decision: enough to compute it again.
+
+    ``dial`` goes from cheapest (0) to best (1); ``scale`` is the price that halves cheapness at this dial, in
+    ``unit``; ``hot_bonus`` the persistence of what is loaded. ``outcomes`` is the faded number of outcomes
+    that trust stood on.
+    """
+
+    form: Form
+    dial: float
+    scale: float
+    hot_bonus: float
+    unit: PriceUnit
+    state: MetabolicState
+    outcomes: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Decision:
-    """Why this candidate: every candidate's factors (best first), who was filtered out, who failed.
+    """Why this candidate: the best candidates' factors (best first), who was filtered out, who failed.
 
-    ``mode`` is ``permission`` (the rule chose), ``pinned`` (the caller named the model),
-    ``fallback`` (a better candidate failed) or ``escalated`` (a cheaper answer was not good enough).
+    ``mode`` is ``permission`` (the rule chose), ``pinned`` (the caller named the model), ``fallback`` (a
+    better candidate failed), ``escalated`` (a cheaper answer was not good enough), or what the rule's
+    winner, ``instead_of``, was left for: ``explore`` (to learn), ``light`` (a close race), ``relative`` (it
+    is not trusted, a relative is). ``others`` counts candidates ranked below those shown.
     """
 
     chosen: str
@@ -145,13 +191,17 @@ class Decision:
     candidates: tuple[CandidateScore, ...]
     excluded: Mapping[str, str] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
+    instead_of: str = ""
+    others: int = 0
+    rule: Rule | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """What became of a decision: the only thing trust learns from.
 
-    ``quality`` is in [0, 1]; ``shift`` is what the card claims for this kind of work beyond its overall figure.
+    ``quality`` is in [0, 1]; ``shift`` is what the card claims for this kind of work beyond its overall
+    figure.
     """
 
     event_id: str

@@ -1,23 +1,60 @@
 """The rule: permission = expertise x cheapness x persistence.
 
-Owns: the three factors and their product. Must not know: where the numbers come from.
+Owns: the three factors, the two forms they can be put together in, and the dial from cheapest to best.
+Must not know: where the numbers come from.
+
+The product is the rule's own form. The additive form, expertise - price / scale + ln(bonus), is the usual
+utility of routers; `sage bench route` measures both.
 """
 
 from __future__ import annotations
 
-__all__ = ["cheapness", "permission", "persistence"]
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sage.types import Form
+
+__all__ = ["DIALS", "cheapness", "hot_bonus_at", "permission", "persistence", "price_scale_at"]
+
+Floats = npt.NDArray[np.float64]
+
+DIALS: Mapping[str, float] = {"fast": 0.1, "balanced": 0.5, "deep": 1.0}
+"""Settings of the dial that have a name: ``sage:fast`` to ``sage:deep``."""
+
+LEAST_DIAL = 0.005
+"""Below this the product form is value for price to four digits, whatever the dial."""
 
 
-def cheapness(atp: float, *, scale: float) -> float:
-    """1 / (1 + price / scale), in (0, 1]: one half where the price equals ``scale`` ATP."""
-    return 1.0 / (1.0 + max(atp, 0.0) / scale)
+def price_scale_at(base: float, dial: float) -> float:
+    """The price that halves cheapness: ``base`` at the middle of the dial, towards 0 at the cheap end,
+    infinite at the other, where price does not matter."""
+    dial = max(dial, LEAST_DIAL)
+    return base * (dial / (1.0 - dial)) ** 2 if dial < 1.0 else float("inf")
 
 
-def persistence(resident: bool, *, hot_bonus: float) -> float:
+def hot_bonus_at(bonus: float, dial: float) -> float:
+    """Persistence is about the price of loading, so it goes where price does not matter any more."""
+    return 1.0 + (bonus - 1.0) * min(1.0, 2.0 * (1.0 - dial))
+
+
+def cheapness(price: Floats, *, scale: float) -> Floats:
+    """1 / (1 + price / scale), in (0, 1]: one half where the price equals ``scale``."""
+    return 1.0 / (1.0 + price / scale)
+
+
+def persistence(resident: npt.NDArray[np.bool_], *, hot_bonus: float) -> Floats:
     """``hot_bonus`` (>= 1) for what is loaded, else 1: a cold candidate must be better by that factor."""
-    return hot_bonus if resident else 1.0
+    return np.where(resident, hot_bonus, 1.0)
 
 
-def permission(expertise: float, cheap: float, persist: float) -> float:
-    """The product. Each factor is monotone: more expertise, a lower price or being loaded never hurts."""
-    return expertise * cheap * persist
+def permission(form: Form, expertise: Floats, cheap: Any, persist: Any) -> Floats:
+    """The factors put together. Monotone in each: more expertise, a lower price or being loaded never hurts.
+
+    The additive form takes the price back out of cheapness, so that both forms see the same three factors.
+    """
+    if form == "product":
+        return np.asarray(expertise * cheap * persist)
+    return np.asarray(expertise - (1.0 / cheap - 1.0) + np.log(persist))

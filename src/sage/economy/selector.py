@@ -1,211 +1,270 @@
 """Who should do this work: filter by hard needs, then rank by permission.
 
-Owns: the filters, the ranking, and the reason given for it.
-Must not know: clocks, files, processes; it sees candidates and a trust book, and returns a decision.
+Owns: the order of the steps and the decision record. Must not know: clocks, files, processes, or whether
+its candidates are experts of a layer, models of a zoo or devices; it sees a pool and a trust book.
 
-Cost grows linearly with candidates; history does not enter.
+Cost grows linearly with candidates, in array operations; history does not enter.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sage.economy.ledger import price
-from sage.economy.permission import cheapness, permission, persistence
+import numpy as np
+import numpy.typing as npt
+
+from sage.economy.belief import Beliefs
+from sage.economy.context import Context
+from sage.economy.filters import Limits, Rejection, allowed, nobody, why_not
+from sage.economy.permission import cheapness, hot_bonus_at, permission, persistence, price_scale_at
+from sage.economy.pool import Pool
+from sage.economy.reason import reason
 from sage.economy.trust import TrustBook
-from sage.errors import (
-    BudgetSpent,
-    ContextTooLong,
-    DeadlineExceeded,
-    DoesNotFit,
-    ModelNotFound,
-    NoCandidate,
-    SageError,
-    WeightsMissing,
-    did_you_mean,
+from sage.errors import ModelNotFound, NoCandidate, did_you_mean
+from sage.types import (
+    CandidateScore,
+    Decision,
+    DecisionMode,
+    Form,
+    MetabolicState,
+    PriceUnit,
+    Rule,
+    Situation,
 )
-from sage.types import Candidate, CandidateScore, Decision, DecisionMode, Situation
 
-__all__ = ["Limits", "Selector"]
+__all__ = ["FrontierPoint", "Selector"]
+
+Floats = npt.NDArray[np.float64]
+
+EXPLORED = 200.0
+"""Outcomes after which exploring has shrunk to 70 %. Thompson sampling on all of its uncertainty never stops
+paying for it: sqrt(200 / (200 + outcomes)) keeps what it finds and costs less (docs/lab.md)."""
+
+RECORDED = 16
+"""Candidates in a decision record: nobody reads more, and a record of a thousand costs milliseconds."""
+
+CLOSE = 0.05
+"""A race is close when the lighter candidate is behind by at most this share of the winner's permission."""
+
+TRUSTED = 0.3
+"""Expertise below which a candidate is not trusted, and a relative above it is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Limits:
-    """What may be spent now: ATP of ``capacity`` at most, and bytes of memory for models (idle ones that are
-    loaded can make room)."""
+class FrontierPoint:
+    """Who would be chosen at one setting of the dial, with the expected quality and the price."""
 
-    atp: float
-    capacity: float
-    memory_bytes: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Rejection:
-    error: type[SageError]
-    why: str
-    mend: str = ""
+    dial: float
+    name: str
+    expertise: float
+    price: float
 
 
 class Selector:
     """Chooses among candidates. Stateless: what it learned is in the trust book it is given."""
 
-    def __init__(self, *, hot_bonus: float, price_scale: float) -> None:
+    def __init__(
+        self, *, hot_bonus: float, price_scale: float, form: Form = "product", unit: PriceUnit = "atp"
+    ) -> None:
         self._hot_bonus = hot_bonus
         self._price_scale = price_scale
+        self._form: Form = form
+        self._unit: PriceUnit = unit
 
     def choose(
         self,
         situation: Situation,
-        candidates: Sequence[Candidate],
+        context: Context,
+        pool: Pool,
         trust: TrustBook,
         *,
         limits: Limits,
         now: float,
+        dial: float = 0.5,
+        state: MetabolicState = "WAKE",
         pinned: str | None = None,
+        random: np.random.Generator | None = None,
     ) -> Decision:
-        """Rank the candidates. With ``pinned``, only that one may be chosen.
+        """Rank the candidates and choose one. With ``pinned``, only that one may be chosen.
+
+        ``random`` allows exploring (Thompson sampling), within ``limits.explore_atp`` and never in CRISIS.
 
         Raises:
             NoCandidate: nothing to choose from, or several filters removed everyone.
             ContextTooLong, DoesNotFit, BudgetSpent, DeadlineExceeded: one filter removed everyone.
             ModelNotFound: the pinned name is not among the candidates.
+            ValueError: the context is of another codebook than the trust book.
         """
-        if pinned is not None and all(c.name != pinned for c in candidates):
-            hint = did_you_mean(pinned, [c.name for c in candidates])
-            raise ModelNotFound(f"No model is called {pinned!r}.{hint}", mend="sage models list")
-        rejected: dict[str, _Rejection] = {}
-        scores: list[CandidateScore] = []
-        for candidate in candidates:
-            score = self._score(situation, candidate, trust, now)
-            rejection = _reject(situation, candidate, score, limits)
-            if rejection is None and pinned not in (None, candidate.name):
-                rejection = _Rejection(error=NoCandidate, why="another model was asked for")
-            if rejection:
-                rejected[candidate.name] = rejection
-            else:
-                scores.append(score)
-        if not scores:
-            raise _nobody(rejected, pinned)
-        scores.sort(key=lambda s: (-s.permission, s.est_atp, s.name))
-        mode: DecisionMode = "pinned" if pinned else "permission"
+        lines, rejected = self._field(situation, pool, limits, pinned)
+        beliefs = self._beliefs(situation, context, pool, trust, now)
+        rule = self._rule(dial, state, beliefs.outcomes)
+        price, cheap, persist = self._factors(pool, rule)
+        score = permission(rule.form, beliefs.mean, cheap, persist)
+        ranked = _best_first(lines, score, price)
+        winner = ranked[0]
+        mode: DecisionMode = "pinned"
+        if not pinned:
+            winner, mode = self._override(pool, ranked, score, price, beliefs.mean, state)
+            if random is not None and mode == "permission" and state != "CRISIS" and len(lines) > 1:
+                drawn = _draw(beliefs, random)
+                tried = int(lines[permission(rule.form, drawn, cheap, persist)[lines].argmax()])
+                if tried != winner and pool.atp[tried] - pool.atp[winner] <= limits.explore_atp:
+                    winner, mode = tried, "explore"
+                    if tried not in ranked:
+                        ranked[-1] = tried
+        columns = (beliefs.mean, beliefs.sd, beliefs.evidence, price, cheap, persist, score, pool.atp)
+        scores = _records(pool, ranked, columns)
+        chosen = scores[ranked.index(winner)]
         return Decision(
-            chosen=scores[0].name,
+            chosen=chosen.name,
             mode=mode,
-            reason=_pinned_reason(scores[0]) if pinned else _reason(scores, situation.kind),
+            reason=reason(scores, chosen, mode, situation.kind, rule),
             kind=situation.kind,
-            candidates=tuple(scores),
+            candidates=scores,
             excluded={name: rejection.why for name, rejection in rejected.items()},
+            instead_of="" if mode in ("permission", "pinned") else scores[0].name,
+            others=len(lines) - len(ranked),
+            rule=rule,
         )
 
-    def _score(
-        self, situation: Situation, candidate: Candidate, trust: TrustBook, now: float
-    ) -> CandidateScore:
-        belief = trust.belief(candidate.name, situation.kind, candidate.prior, now)
-        atp = price(seconds=candidate.est_load_s, bytes_moved=candidate.load_bytes)
-        atp += price(seconds=candidate.est_run_s)
-        cheap = cheapness(atp, scale=self._price_scale)
-        persist = persistence(candidate.resident, hot_bonus=self._hot_bonus)
-        return CandidateScore(
-            name=candidate.name,
-            expertise=belief.mean,
-            cheapness=cheap,
-            persistence=persist,
-            permission=permission(belief.mean, cheap, persist),
-            resident=candidate.resident,
-            est_load_s=candidate.est_load_s,
-            est_run_s=candidate.est_run_s,
-            est_atp=atp,
-            evidence=belief.evidence,
+    def frontier(
+        self,
+        situation: Situation,
+        context: Context,
+        pool: Pool,
+        trust: TrustBook,
+        *,
+        limits: Limits,
+        now: float,
+        steps: int = 101,
+    ) -> tuple[FrontierPoint, ...]:
+        """Who wins at each setting of the dial, from cheapest to best, each winner once.
+
+        Raises: as :meth:`choose`.
+        """
+        lines, _ = self._field(situation, pool, limits, None)
+        beliefs = self._beliefs(situation, context, pool, trust, now)
+        points: list[FrontierPoint] = []
+        for dial in np.linspace(0.0, 1.0, steps):
+            price, cheap, persist = self._factors(pool, self._rule(float(dial), "WAKE", 0.0))
+            score = permission(self._form, beliefs.mean, cheap, persist)
+            winner = _best_first(lines, score, price)[0]
+            if not points or points[-1].name != pool.names[winner]:
+                points.append(
+                    FrontierPoint(
+                        dial=float(dial),
+                        name=pool.names[winner],
+                        expertise=float(beliefs.mean[winner]),
+                        price=float(price[winner]),
+                    )
+                )
+        return tuple(points)
+
+    def _field(
+        self, situation: Situation, pool: Pool, limits: Limits, pinned: str | None
+    ) -> tuple[npt.NDArray[np.intp], dict[str, Rejection]]:
+        """Who may do the work, and why the others may not."""
+        if pinned is not None and pinned not in pool.index:
+            hint = did_you_mean(pinned, pool.names)
+            raise ModelNotFound(f"No model is called {pinned!r}.{hint}", mend="sage models list")
+        ok = allowed(situation, pool, limits)
+        rejected = {pool.names[i]: why_not(situation, pool, limits, int(i)) for i in np.flatnonzero(~ok)}
+        if pinned is not None:
+            other = Rejection(error=NoCandidate, why="another model was asked for")
+            for i in np.flatnonzero(ok):
+                if pool.names[i] != pinned:
+                    ok[i], rejected[pool.names[i]] = False, other
+        lines = np.flatnonzero(ok)
+        if not len(lines):
+            raise nobody(rejected, pinned)
+        return lines, rejected
+
+    def _beliefs(
+        self, situation: Situation, context: Context, pool: Pool, trust: TrustBook, now: float
+    ) -> Beliefs:
+        priors, shifts = pool.priors(situation.kind)
+        return trust.beliefs(
+            pool.names, context, priors=priors, shifts=shifts, families=pool.families, now=now
         )
 
-
-def _reject(
-    situation: Situation, candidate: Candidate, score: CandidateScore, limits: Limits
-) -> _Rejection | None:
-    """The first hard need this candidate does not meet."""
-    if candidate.unavailable:
-        failure = candidate.unavailable
-        return _Rejection(error=type(failure), why=failure.message, mend=failure.mend)
-    missing = sorted(situation.needs - candidate.capabilities)
-    if missing:
-        return _Rejection(error=NoCandidate, why=f"cannot do {', '.join(missing)}")
-    tokens = situation.prompt_tokens
-    if tokens >= candidate.context_length:
-        return _Rejection(
-            error=ContextTooLong,
-            why=f"the prompt takes about {tokens} tokens, its context holds {candidate.context_length}",
-            mend="Shorten the prompt, or raise models.context",
+    def _rule(self, dial: float, state: MetabolicState, outcomes: float) -> Rule:
+        return Rule(
+            form=self._form,
+            dial=dial,
+            scale=price_scale_at(self._price_scale, dial),
+            hot_bonus=hot_bonus_at(self._hot_bonus, dial),
+            unit=self._unit,
+            state=state,
+            outcomes=outcomes,
         )
-    if not candidate.resident and candidate.memory_bytes > limits.memory_bytes:
-        need, free = candidate.memory_bytes / 1e6, limits.memory_bytes / 1e6
-        return _Rejection(
-            error=DoesNotFit,
-            why=f"needs {need:.0f} MB of memory, {free:.0f} MB are free for models",
-            mend="Free memory, lower models.context, or raise models.memory_limit_gb where it is set",
+
+    def _factors(self, pool: Pool, rule: Rule) -> tuple[Floats, Floats, Floats]:
+        price = pool.prices[rule.unit]
+        return (
+            price,
+            cheapness(price, scale=rule.scale),
+            persistence(pool.resident, hot_bonus=rule.hot_bonus),
         )
-    # What costs more than a full budget could never be chosen: with a full one it may be tried.
-    if score.est_atp > limits.atp and limits.atp < limits.capacity:
-        return _Rejection(
-            error=BudgetSpent,
-            why=f"would cost about {score.est_atp:.1f} ATP, {limits.atp:.1f} are left",
-            mend="Wait until ATP have recovered, or raise atp.capacity or atp.recovery_per_s",
+
+    def _override(
+        self,
+        pool: Pool,
+        ranked: Sequence[int],
+        score: Floats,
+        price: Floats,
+        expertise: Floats,
+        state: MetabolicState,
+    ) -> tuple[int, DecisionMode]:
+        """The rule's winner, unless it is not trusted and a relative is, or a lighter one is close behind."""
+        winner = ranked[0]
+        family = pool.candidates[winner].family
+        if expertise[winner] < TRUSTED and family:
+            for line in ranked[1:]:
+                if pool.candidates[line].family == family and expertise[line] >= TRUSTED:
+                    return line, "relative"
+        if state == "WAKE":
+            for line in ranked[1:]:
+                if score[winner] - score[line] > CLOSE * abs(score[winner]):
+                    break
+                if pool.memory_bytes[line] < pool.memory_bytes[winner] and price[line] <= price[winner]:
+                    return line, "light"
+        return winner, "permission"
+
+
+def _draw(beliefs: Beliefs, random: np.random.Generator) -> Floats:
+    """One draw from what is believed of each candidate, narrower as outcomes come in."""
+    width = math.sqrt(EXPLORED / (EXPLORED + beliefs.outcomes))
+    return beliefs.mean + width * beliefs.sd * random.standard_normal(len(beliefs.mean))
+
+
+def _best_first(lines: npt.NDArray[np.intp], score: Floats, price: Floats) -> list[int]:
+    """The best of these candidates by score; the cheaper on a tie, then the one that comes first."""
+    if len(lines) > RECORDED:
+        lines = lines[np.argpartition(-score[lines], RECORDED - 1)[:RECORDED]]
+    return [int(lines[i]) for i in np.lexsort((lines, price[lines], -score[lines]))]
+
+
+def _records(pool: Pool, ranked: Sequence[int], columns: tuple[Floats, ...]) -> tuple[CandidateScore, ...]:
+    rows = np.stack([column[ranked] for column in columns], 1).tolist()
+    records = []
+    for line, (mean, sd, evidence, price, cheap, persist, score, atp) in zip(ranked, rows, strict=True):
+        candidate = pool.candidates[line]
+        records.append(
+            CandidateScore(
+                name=candidate.name,
+                expertise=mean,
+                cheapness=cheap,
+                persistence=persist,
+                permission=score,
+                resident=candidate.resident,
+                est_load_s=candidate.est_load_s,
+                est_run_s=candidate.est_run_s,
+                est_atp=atp,
+                evidence=evidence,
+                sd=sd,
+                price=price,
+            )
         )
-    seconds = candidate.est_load_s + candidate.est_run_s
-    if situation.deadline_s is not None and seconds > situation.deadline_s:
-        return _Rejection(
-            error=DeadlineExceeded,
-            why=f"would take about {seconds:.1f} s, the deadline is {situation.deadline_s:.1f} s",
-            mend="Allow more time",
-        )
-    return None
-
-
-def _nobody(rejected: dict[str, _Rejection], pinned: str | None) -> SageError:
-    """The error for an empty field: typed by the filter when one filter removed everyone."""
-    if pinned:
-        rejected = {pinned: rejected[pinned]}
-    if not rejected:
-        return NoCandidate("There is no model to choose from.", mend="sage models pull")
-    # A model that was never pulled is no reason, unless it was asked for or none was pulled.
-    here = {name: r for name, r in rejected.items() if r.error is not WeightsMissing}
-    causes = [r.error for r in (here or rejected).values()]
-    first = next(iter((here or rejected).values()))
-    error, mend = (first.error, first.mend) if len(set(causes)) == 1 else (NoCandidate, "sage models list")
-    if error is WeightsMissing and not pinned:
-        mend = "sage models pull"
-    lines = "; ".join(f"{name}: {r.why}" for name, r in rejected.items())
-    return error(f"{f'{pinned} cannot' if pinned else 'No model can'} do this. {lines}.", mend=mend)
-
-
-def _pinned_reason(score: CandidateScore) -> str:
-    return f"{score.name} was asked for by name (permission {score.permission:.2f})."
-
-
-def _reason(scores: Sequence[CandidateScore], kind: str) -> str:
-    """Why the first beats the second, in one sentence, and what would have changed it."""
-    first = scores[0]
-    if len(scores) == 1:
-        return f"{first.name} is the only candidate for {kind} (permission {first.permission:.2f})."
-    second = scores[1]
-    factors = {
-        f"it is trusted more at {kind} ({first.expertise:.2f} against {second.expertise:.2f})": (
-            first.expertise / max(second.expertise, 1e-9)
-        ),
-        f"it is cheaper ({first.est_atp:.1f} against {second.est_atp:.1f} ATP)": (
-            first.cheapness / second.cheapness
-        ),
-        "it is already loaded": first.persistence / second.persistence,
-    }
-    why = max(factors, key=lambda text: factors[text])
-    turn = first.permission / (second.cheapness * second.persistence)
-    change = (
-        f"with expertise above {turn:.2f}, {second.name} would have been chosen"
-        if turn < 1.0
-        else f"no amount of expertise would have made {second.name} win at this price"
-    )
-    digits = 2 if round(first.permission, 2) != round(second.permission, 2) else 4
-    return (
-        f"{first.name} before {second.name} "
-        f"({first.permission:.{digits}f} against {second.permission:.{digits}f}): {why}; {change}."
-    )
+    return tuple(records)

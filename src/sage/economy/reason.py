@@ -1,0 +1,79 @@
+"""Why this one, and what would have changed it: the words of a decision.
+
+Owns: the sentences, and how much better a loser had to be. Must not know: how scores come about.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from sage.types import CandidateScore, DecisionMode, Rule
+
+__all__ = ["expertise_to_win", "price_to_win", "reason"]
+
+
+def expertise_to_win(score: CandidateScore, target: float, rule: Rule) -> float:
+    """The expertise at which this candidate would reach the permission ``target``; above 1: none would."""
+    if rule.form == "additive":
+        return target - (score.permission - score.expertise)
+    return target / (score.cheapness * score.persistence)
+
+
+def price_to_win(score: CandidateScore, target: float, rule: Rule) -> float:
+    """The price at which it would; negative: not even for nothing."""
+    if rule.form == "additive":
+        return score.price + (score.permission - target) * rule.scale
+    return rule.scale * (score.expertise * score.persistence / target - 1.0) if target > 0.0 else math.inf
+
+
+def reason(
+    scores: Sequence[CandidateScore], chosen: CandidateScore, mode: DecisionMode, kind: str, rule: Rule
+) -> str:
+    """One or two sentences. ``scores`` are best first; ``chosen`` need not be the first."""
+    if mode == "pinned":
+        return f"{chosen.name} was asked for by name (permission {chosen.permission:.2f})."
+    first = scores[0]
+    if len(scores) == 1:
+        return f"{first.name} is the only candidate for {kind} (permission {first.permission:.2f})."
+    if mode == "explore":
+        return (
+            f"{chosen.name} is tried instead of {first.name}, to learn: its quality here is uncertain "
+            f"({chosen.expertise:.2f} ± {chosen.sd:.2f} against {first.expertise:.2f} ± {first.sd:.2f}), and "
+            f"trying costs {max(0.0, chosen.est_atp - first.est_atp):.1f} ATP more."
+        )
+    if mode == "light":
+        return (
+            f"{chosen.name} instead of {first.name}: a close race ({chosen.permission:.3f} against "
+            f"{first.permission:.3f}), and it is lighter."
+        )
+    if mode == "relative":
+        return (
+            f"{chosen.name} instead of its relative {first.name}, which is not trusted at {kind} "
+            f"({first.expertise:.2f} against {chosen.expertise:.2f})."
+        )
+    return _race(first, scores[1], kind, rule)
+
+
+def _race(first: CandidateScore, second: CandidateScore, kind: str, rule: Rule) -> str:
+    factors = {
+        f"it is trusted more at {kind} ({first.expertise:.2f} against {second.expertise:.2f})": (
+            first.expertise / max(second.expertise, 1e-9)
+        ),
+        f"it is cheaper ({first.price:.3g} against {second.price:.3g} {rule.unit.upper()})": (
+            first.cheapness / max(second.cheapness, 1e-9)
+        ),
+        "it is already loaded": first.persistence / second.persistence,
+    }
+    why = max(factors, key=lambda text: factors[text])
+    turn = expertise_to_win(second, first.permission, rule)
+    change = (
+        f"with expertise above {turn:.2f}, {second.name} would have been chosen"
+        if turn < 1.0
+        else f"no amount of expertise would have made {second.name} win at this price"
+    )
+    digits = 2 if round(first.permission, 2) != round(second.permission, 2) else 4
+    return (
+        f"{first.name} before {second.name} "
+        f"({first.permission:.{digits}f} against {second.permission:.{digits}f}): {why}; {change}."
+    )
