@@ -42,14 +42,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
 
 def _find(name: str) -> tuple[ModelCard, Path]:
     from sage.config import sage_home
-    from sage.zoo.catalog import find_card, load_catalog
+    from sage.zoo.catalog import every_card, find_card
 
     home = sage_home()
-    return find_card(load_catalog(home), name), home
+    return find_card(every_card(home), name), home
 
 
 def _rows(home: Path) -> list[dict[str, Any]]:
-    from sage.zoo.catalog import load_catalog
+    from sage.zoo.catalog import every_card
     from sage.zoo.host import resident_models
     from sage.zoo.sources import state
 
@@ -65,7 +65,7 @@ def _rows(home: Path) -> list[dict[str, Any]]:
             "source": card.source,
             "capabilities": sorted(card.capabilities),
         }
-        for card in load_catalog(home).values()
+        for card in every_card(home).values()
     ]
 
 
@@ -116,10 +116,10 @@ def pull(
     from sage.errors import Interrupted, UsageError
     from sage.events import EventBus, ModelPulled
     from sage.zoo import sources
-    from sage.zoo.catalog import add_user_card, default_cards, find_card, load_catalog
+    from sage.zoo.catalog import add_user_card, default_cards, every_card, find_card
 
     home, offline = sage_home(), load_settings().models.offline
-    catalog = load_catalog(home)
+    catalog = every_card(home)
     by_uri = what.startswith(("file:", "hf:"))
     if name and not by_uri:
         raise UsageError("--name is for file: and hf:", mend="sage models pull file:PATH --name NAME")
@@ -316,6 +316,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
 
     from sage.cli.lines import hang
     from sage.cli.render import console, emit_json, human_bytes
+    from sage.zoo.card import EMBEDDING
     from sage.zoo.sources import model_path, state
 
     card, home = _find(name)
@@ -338,7 +339,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
         "licence": card.license,
         "context": f"{card.context_length} tokens",
         "can": ", ".join(sorted(card.capabilities)),
-        "asked by": card.prompt_style,
+        "asked by": "" if card.backend == EMBEDDING else card.prompt_style,
         "quality": ", ".join(f"{'any' if k == '*' else k} {v:.2f}" for k, v in card.prior.items()),
         "quality is": card.prior_provenance if card.prior else "",
         "rates": ", ".join(rates[key] for key in sorted(rates, key=[*RATES, *rates].index)),
@@ -369,6 +370,7 @@ def estimate(
     from sage.hardware.budget import budget_bytes
     from sage.hardware.probe import memory
     from sage.kernel.session import memory_need, memory_parts
+    from sage.zoo.card import EMBEDDING
     from sage.zoo.sources import state
 
     card, home = _find(name)
@@ -377,8 +379,11 @@ def estimate(
     settings = load_settings().models
     tokens = min(context or settings.context, card.context_length)
     try:
-        parts = asdict(memory_parts(home, card, tokens)) if card.backend != "fake" else {}
-        total = memory_need(home, card, tokens)
+        if card.backend == EMBEDDING:
+            parts, total = {}, int(card.rates["rss_bytes"].value)
+        else:
+            parts = asdict(memory_parts(home, card, tokens)) if card.backend != "fake" else {}
+            total = memory_need(home, card, tokens)
     except UnsafeFile as error:
         raise UnsafeFile(f"{name}: {error.message}", mend=error.mend) from error
     measured = int(_measured(home, name).get("rss_bytes", 0)) or None
@@ -389,7 +394,7 @@ def estimate(
         found = {"total": total, "measured": measured, "need": need, "free": free, "fits": fits}
         emit_json({"name": name, "context": tokens} | parts | found)
         return
-    rows = parts or {"script": total}
+    rows = parts or {"on its card" if card.backend == EMBEDDING else "script": total}
     if measured:
         rows |= ({"together": total} if parts else {}) | {"measured here": measured}
     for label, value in (rows | {"total": need, "free": free}).items():
@@ -403,7 +408,7 @@ def rm(name: Name) -> None:
     """Delete a model's file; a card of your own goes too."""
     from sage.cli.render import console, human_bytes
     from sage.errors import WeightsMissing
-    from sage.zoo.catalog import load_catalog, remove_user_card
+    from sage.zoo.catalog import every_card, remove_user_card
     from sage.zoo.sources import remove
 
     card, home = _find(name)
@@ -411,7 +416,7 @@ def rm(name: Name) -> None:
     done = [f"{human_bytes(freed)} freed"] if freed else []
     if remove_user_card(home, name):
         done.append(f"its card is removed from {home / 'catalog.toml'}")
-        if name in load_catalog(home):
+        if name in every_card(home):
             done.append("the shipped card of that name is in force again")
     if not done:
         raise WeightsMissing(f"{name} is not on this machine", mend="sage models list")

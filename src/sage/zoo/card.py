@@ -9,9 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Figure", "ModelCard", "PromptStyle", "Provenance", "WheelMember"]
+__all__ = ["EMBEDDING", "Figure", "ModelCard", "PromptStyle", "Provenance", "WheelMember"]
 
 Provenance = Literal["measured", "published", "unknown"]
+
+EMBEDDING = "onnx_embedding"
+"""The backend of a model that turns texts into vectors inside SAGE's own process. It never answers, so no
+worker runs it and it is no candidate; its file is an ONNX model with a tokenizer behind it, not a GGUF."""
 
 PromptStyle = Literal["chat", "qa"]
 """``chat``: the file's own chat template. ``qa``: a base model, asked by a question-and-answer text."""
@@ -69,4 +73,4 @@ class ModelCard:
     @property
     def filename(self) -> str:
         """The one file under ``SAGE_HOME/models/``."""
-        return f"{self.name}.gguf"
+        return f"{self.name}.{'onnx-tokenizer' if self.backend == EMBEDDING else 'gguf'}"

@@ -17,9 +17,17 @@ from pathlib import Path
 from typing import Any, get_args
 
 from sage.errors import ConfigError, ModelNotFound, UsageError, did_you_mean
-from sage.zoo.card import Figure, ModelCard, PromptStyle, Provenance, WheelMember
+from sage.zoo.card import EMBEDDING, Figure, ModelCard, PromptStyle, Provenance, WheelMember
 
-__all__ = ["add_user_card", "check_name", "default_cards", "find_card", "load_catalog", "remove_user_card"]
+__all__ = [
+    "add_user_card",
+    "check_name",
+    "default_cards",
+    "every_card",
+    "find_card",
+    "load_catalog",
+    "remove_user_card",
+]
 
 # Names become file names and requirement lines, so what they may hold is spelt out.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -138,6 +146,8 @@ def _card(table: Any, file: str, number: int) -> ModelCard:
     backend = entry.text("backend", "llama_cpp")
     if (source == "fake") != (backend == "fake"):
         raise entry.error(f"has source = {source!r} and backend = {backend!r}; 'fake' is both or neither")
+    if backend == EMBEDDING and source != "package":
+        raise entry.error(f"has backend = {backend!r} and source = {source!r}; it must come from a package")
     # Only a file the user names may come without a hash; what others serve must be pinned or local.
     hashed = source == "package" or bool(entry.text("sha256", ""))
     default, opt_in = entry.flag("default"), entry.flag("opt_in")
@@ -194,10 +204,19 @@ def _user_cards(home: Path) -> dict[str, ModelCard]:
 
 
 def load_catalog(home: Path) -> dict[str, ModelCard]:
-    """Every card by name; the user's replace shipped ones of the same name.
+    """The cards of all models that answer, by name; the user's replace shipped ones of the same name.
 
     Raises:
         ConfigError: ``home/catalog.toml`` cannot be read, or an entry of it is wrong (it is named).
+    """
+    return {name: card for name, card in every_card(home).items() if card.backend != EMBEDDING}
+
+
+def every_card(home: Path) -> dict[str, ModelCard]:
+    """What can be pulled: ``load_catalog`` and the embedding models.
+
+    Raises:
+        ConfigError: as ``load_catalog``.
     """
     shipped = resources.files("sage.zoo").joinpath("catalog.toml").read_text(encoding="utf-8")
     return _parse(shipped, "the shipped catalog") | _user_cards(home)
