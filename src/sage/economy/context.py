@@ -88,6 +88,11 @@ class Codebook:
             number += view.size
         raise KeyError(name)
 
+    def alone(self, view: str, label: int) -> Context:
+        """The context of one cell and nothing else: how beliefs of a label are read."""
+        cell = np.array([self.first_cell(view) + label])
+        return Context(cells=cell, membership=np.ones(1), weight=np.ones(1), codebook=self.id)
+
     def place(self, vectors: Mapping[str, Floats], labels: Mapping[str, int]) -> Context:
         """The cells of one text, from its unit vector or label in each view.
 

@@ -42,7 +42,7 @@ EXPLORED = 200.0
 """Outcomes after which exploring has shrunk to 70 %. Thompson sampling on all of its uncertainty never stops
 paying for it: sqrt(200 / (200 + outcomes)) keeps what it finds and costs less (docs/lab.md)."""
 
-RECORDED = 16
+RECORDED = 10
 """Candidates in a decision record: nobody reads more, and a record of a thousand costs milliseconds."""
 
 CLOSE = 0.05
@@ -247,7 +247,7 @@ def _best_first(lines: npt.NDArray[np.intp], score: Floats, price: Floats) -> li
 
 
 def _records(pool: Pool, ranked: Sequence[int], columns: tuple[Floats, ...]) -> tuple[CandidateScore, ...]:
-    rows = np.stack([column[ranked] for column in columns], 1).tolist()
+    rows = zip(*(column[ranked].tolist() for column in columns), strict=True)
     records = []
     for line, (mean, sd, evidence, price, cheap, persist, score, atp) in zip(ranked, rows, strict=True):
         candidate = pool.candidates[line]
