@@ -25,6 +25,7 @@ from pydantic_settings import (
 )
 
 from sage.errors import ConfigError, did_you_mean
+from sage.types import Form, PriceUnit
 
 __all__ = [
     "AtpSettings",
@@ -60,14 +61,32 @@ class AtpSettings(_Section):
 
 
 class SelectorSettings(_Section):
-    """How permission is computed and how trust ages."""
+    """How permission is computed, how trust ages, and what may be spent on learning."""
 
+    form: Form = Field(
+        "product",
+        description='"product": expertise x cheapness x persistence; "additive": expertise - price / scale.',
+    )
+    dial: float = Field(
+        0.5, ge=0, le=1, description="From cheapest (0) to best (1), unless the request says otherwise."
+    )
     hot_bonus: float = Field(1.2, ge=1, description="Persistence of a model that is already loaded.")
-    price_scale: float = Field(10.0, gt=0, description="The price in ATP at which cheapness is one half.")
+    price_unit: PriceUnit = Field(
+        "atp", description='What a price counts: "atp", "seconds", "tokens", "usd".'
+    )
+    price_scale: float = Field(
+        10.0, gt=0, description="The price, in that unit, at which cheapness is one half (at dial 0.5)."
+    )
     prior_strength: float = Field(
-        4.0, gt=0, description="How many outcomes the card's published quality counts for."
+        10.0, gt=0, description="How many outcomes the card's published quality counts for."
     )
     half_life_days: float = Field(30.0, gt=0, description="Evidence counts half after this many days.")
+    explore_share: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="The share of the ATP balance that trying a model to learn may cost; 0 never tries.",
+    )
 
 
 class IrpSettings(_Section):

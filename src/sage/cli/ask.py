@@ -5,13 +5,14 @@ Owns: the shape of `sage ask --json`. Must not know: how the answer was made.
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from sage.cli.options import DialOption, MaxAtpOption, ModelOption, SessionOption, SystemOption, dial_of
 
 if TYPE_CHECKING:
     from sage.kernel.turn import Reply
@@ -26,17 +27,11 @@ def ask(
             metavar="PROMPT", help="The question; without it, or with '-', read from standard input."
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", metavar="NAME", help="Ask this model; without it, SAGE chooses."),
-    ] = None,
-    session: Annotated[
-        str | None,
-        typer.Option("--session", "-s", metavar="NAME", help="Continue the conversation of this name."),
-    ] = None,
-    system: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="An instruction that comes before the question.")
-    ] = None,
+    model: ModelOption = None,
+    session: SessionOption = None,
+    system: SystemOption = None,
+    dial: DialOption = None,
+    max_atp: MaxAtpOption = None,
     schema: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A file with a JSON schema that the answer must meet.")
     ] = None,
@@ -75,6 +70,8 @@ def ask(
         stop=tuple(stop or ()),
         schema=_schema(schema),
         deadline_s=deadline,
+        dial=dial_of(dial),
+        max_atp=max_atp,
     )
     with open_kernel() as kernel:
         if json:
@@ -88,19 +85,13 @@ def ask(
 
 def reply_json(reply: Reply) -> dict[str, Any]:
     """The contract of `sage ask --json`."""
-    decision = reply.decision
+    from sage.memory.verbatim import plain
+
     return {
         "answer": reply.answer,
         "model": reply.model,
         "finish_reason": reply.finish_reason,
-        "decision": {
-            "mode": decision.mode,
-            "reason": decision.reason,
-            "kind": decision.kind,
-            "candidates": [dataclasses.asdict(score) for score in decision.candidates],
-            "excluded": dict(decision.excluded),
-            "failures": [dataclasses.asdict(failure) for failure in decision.failures],
-        },
+        "decision": {key: value for key, value in plain(reply.decision).items() if key != "chosen"},
         "irp": dict(reply.irp),
         "usage": dict(reply.usage),
         "atp": dict(reply.atp),

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import Annotated
-
 import typer
 
+from sage.cli.options import DialOption, ModelOption, SessionOption, SystemOption, dial_of
 from sage.errors import Terminated
 
 __all__ = ["chat"]
@@ -21,17 +20,10 @@ HELP = "/why explains the last choice, /good and /bad teach trust, /exit (or Ctr
 
 
 def chat(
-    model: Annotated[
-        str | None,
-        typer.Option("--model", "-m", metavar="NAME", help="Talk to this model; without it, SAGE chooses."),
-    ] = None,
-    session: Annotated[
-        str | None,
-        typer.Option("--session", "-s", metavar="NAME", help="Continue the conversation of this name."),
-    ] = None,
-    system: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="An instruction that holds for the whole chat.")
-    ] = None,
+    model: ModelOption = None,
+    session: SessionOption = None,
+    system: SystemOption = None,
+    dial: DialOption = None,
 ) -> None:
     """Talk; models stay loaded between questions. Ctrl-C stops an answer, Ctrl-D leaves."""
     from sage.cli.render import fail, notes
@@ -43,12 +35,12 @@ def chat(
     from sage.types import Message, new_id
     from sage.zoo.catalog import find_card
 
-    session = session or new_id("chat")
+    session, turned = session or new_id("chat"), dial_of(dial)
     start = (Message(role="system", content=system),) if system else ()
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401  with it, input() has line editing and history
     with open_kernel() as kernel:
-        if model is not None:
+        if model is not None and model.partition(":")[0] != "sage":
             find_card(kernel.catalog, model)
         notes().print(f"[dim]session {session} · {HELP}[/dim]")
         last = None
@@ -75,7 +67,7 @@ def chat(
             messages = (*start, Message(role="user", content=clean(line.strip())))
             try:
                 with printing(kernel.bus) as printer:
-                    request = Request(messages=messages, session=session, model=model)
+                    request = Request(messages=messages, session=session, model=model, dial=turned)
                     last = kernel.tick(request, on_piece=printer.on_piece)
                     printer.show(last)
             except Terminated:

@@ -27,7 +27,7 @@ def demo() -> None:
     from sage.cli import models
     from sage.cli.render import console, printable
     from sage.cli.stream import progress
-    from sage.cli.trust import decision_table, trust_rows, trust_table
+    from sage.cli.trust_view import decision_table, trust_rows, trust_table
     from sage.kernel.session import open_kernel
     from sage.zoo.catalog import default_cards
 
@@ -53,16 +53,9 @@ def demo() -> None:
             out.print(_effort(reply), style="dim")
         out.print()
         out.rule("what trust has learned", align="left", style="dim")
-        book = kernel.books.trust()
-        rows = [
-            row
-            for card in cards
-            for row in trust_rows(
-                card.name,
-                card.prior,
-                lambda name, kind, prior: book.belief(name, kind, prior, kernel.clock.time()),
-            )
-        ]
+        with kernel.trust.book() as book:
+            now = kernel.clock.time()
+            rows = [row for card in cards for row in trust_rows(book, card.name, card.prior, now)]
         out.print(trust_table([row for row in rows if row["kind"] in {k for _, k in before}]))
         if changes := _changes(before, _qualities(kernel)):
             out.print("largest changes:")
@@ -126,16 +119,18 @@ def _effort(reply: Reply) -> str:
 
 def _qualities(kernel: Kernel) -> dict[tuple[str, str], float]:
     from sage.bench.questions import ONE_OF_EACH
+    from sage.cli.trust_view import trust_rows
     from sage.kernel.sense import kind_of
     from sage.zoo.catalog import default_cards
 
-    book, now = kernel.books.trust(), kernel.clock.time()
     kinds = dict.fromkeys("json" if q.schema else kind_of(q.prompt) for q in ONE_OF_EACH.values())
-    return {
-        (card.name, kind): book.belief(card.name, kind, card.prior, now).mean
-        for card in default_cards(kernel.catalog)
-        for kind in kinds
-    }
+    with kernel.trust.book() as book:
+        return {
+            (card.name, row["kind"]): row["quality"]
+            for card in default_cards(kernel.catalog)
+            for row in trust_rows(book, card.name, card.prior, kernel.clock.time())
+            if row["kind"] in kinds
+        }
 
 
 def _changes(before: dict[tuple[str, str], float], after: dict[tuple[str, str], float]) -> list[str]:

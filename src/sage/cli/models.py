@@ -282,7 +282,7 @@ def _measured(home: Path, name: str) -> dict[str, float]:
 
     if not (home / "sage.db").exists():
         return {}
-    with open_books(home, load_settings(), SystemClock()) as (_store, books):
+    with open_books(home, load_settings(), SystemClock()) as (_store, books, _trust):
         return {key: value for key, value in books.rates().get(name, {}).items() if key in RATES}
 
 

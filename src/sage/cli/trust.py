@@ -5,21 +5,19 @@ Owns: how trust is shown. Must not know: how it is computed.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
     from sage.clock import Clock
-    from sage.economy.trust import Belief
     from sage.memory.verbatim import VerbatimStore
     from sage.types import Outcome
 
-__all__ = ["app", "decision_table", "rate_turn", "trust_rows", "trust_table"]
-
-FULL_MODELS = 2
-"""So many models are shown with spread and evidence beside each other in 80 columns."""
+__all__ = ["app", "rate_turn"]
 
 app = typer.Typer(no_args_is_help=True, help="What SAGE has learned about each model, and why it chose one.")
 
@@ -31,6 +29,7 @@ def show(
 ) -> None:
     """Expected quality of each model at each kind of work."""
     from sage.cli.render import console, emit_json, print_table
+    from sage.cli.trust_view import FULL_MODELS, trust_rows, trust_table
     from sage.clock import SystemClock
     from sage.config import load_settings, sage_home
     from sage.kernel.session import open_books
@@ -40,15 +39,8 @@ def show(
     home, clock = sage_home(), SystemClock()
     catalog = load_catalog(home)
     cards = [find_card(catalog, model)] if model else [c for c in catalog.values() if present(c, home)]
-    with open_books(home, load_settings(), clock) as (_store, books):
-        book = books.trust()
-        rows = [
-            row
-            for card in cards
-            for row in trust_rows(
-                card.name, card.prior, lambda name, kind, prior: book.belief(name, kind, prior, clock.time())
-            )
-        ]
+    with open_books(home, load_settings(), clock) as (_store, _books, trust), trust.book() as book:
+        rows = [row for card in cards for row in trust_rows(book, card.name, card.prior, clock.time())]
     if json:
         emit_json(rows)
         return
@@ -72,14 +64,17 @@ def explain(
 ) -> None:
     """Why this model answered, and not another.
 
-    Shown: the three factors of every candidate, who was left out, who failed.
+    Shown: the factors of the best candidates, the expertise from which on each of the others would have
+    won, the settings that mattered, who was left out, who failed.
     """
     from sage.cli.render import console, emit_json
+    from sage.cli.trust_view import decision_table, rule_line
     from sage.clock import SystemClock
     from sage.config import load_settings, sage_home
     from sage.kernel.session import open_books
+    from sage.types import Rule
 
-    with open_books(sage_home(), load_settings(), SystemClock()) as (store, _books):
+    with open_books(sage_home(), load_settings(), SystemClock()) as (store, _books, _trust):
         turn = store.turn(turn_id)
         decision = store.decision(turn.id)
     if json:
@@ -90,7 +85,17 @@ def explain(
         out.print(f"No decision was made: {turn.error}", markup=False)
         return
     out.print(decision["reason"], markup=False)
-    out.print(decision_table(decision["candidates"], chosen=decision["chosen"]))
+    noted = decision.get("rule")  # decisions of the first version have none
+    rule = (
+        Rule(**{**noted, "scale": float("inf") if noted["scale"] is None else noted["scale"]})
+        if noted
+        else None
+    )
+    out.print(decision_table(decision["candidates"], chosen=decision["chosen"], rule=rule))
+    if rule:
+        out.print(rule_line(rule), style="dim", markup=False)
+    if decision.get("others"):
+        out.print(f"and {decision['others']} more candidates below these", style="dim")
     for name, why in decision["excluded"].items():
         out.print(f"left out: {name}: {why}", markup=False)
     for failure in decision["failures"]:
@@ -110,12 +115,131 @@ def rate(
     from sage.cli.render import console
     from sage.clock import SystemClock
     from sage.config import load_settings, sage_home
+    from sage.economy.pool import card_shift
+    from sage.kernel.session import open_books
+    from sage.zoo.catalog import load_catalog
+
+    home, clock = sage_home(), SystemClock()
+    catalog = load_catalog(home)
+
+    def learn(outcome: Outcome) -> bool:
+        card = catalog.get(outcome.candidate)
+        shift = card_shift(card.prior, outcome.kind) if card else 0.0
+        return trust.learn(dataclasses.replace(outcome, shift=shift))
+
+    with open_books(home, load_settings(), clock) as (store, _books, trust):
+        learned = rate_turn(store, learn, clock, turn_id, quality)
+    console().print("Learned." if learned else "This turn was rated before; nothing changed.")
+
+
+@app.command()
+def frontier(
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The question.")],
+    json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Who would answer at each setting of the dial, from cheapest to best. Nothing is asked or loaded."""
+    from rich.table import Table
+
+    from sage.cli.render import console, emit_json, print_table
+    from sage.kernel.sense import Request
+    from sage.kernel.session import open_kernel
+    from sage.types import Message
+
+    with open_kernel() as kernel:
+        request = Request(messages=(Message(role="user", content=prompt),), session="frontier")
+        points = kernel.frontier(request)
+        unit = kernel.settings.selector.price_unit
+    if json:
+        emit_json([dataclasses.asdict(point) for point in points])
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("dial from", "model", "expertise", f"price ({unit})"):
+        table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
+    for point in points:
+        table.add_row(f"{point.dial:.2f}", point.name, f"{point.expertise:.2f}", f"{point.price:.3g}")
+    print_table(table)
+    console().print("set it with --dial, or selector.dial in sage.toml", style="dim")
+
+
+@app.command()
+def reset(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Whose record is forgotten.")],
+) -> None:
+    """Forget what was learned about a model, here and in every book this one is merged into."""
+    from sage.cli.render import console
+    from sage.clock import SystemClock
+    from sage.config import load_settings, sage_home
+    from sage.kernel.session import open_books
+    from sage.zoo.catalog import find_card, load_catalog
+
+    home = sage_home()
+    name = find_card(load_catalog(home), model).name
+    with open_books(home, load_settings(), SystemClock()) as (_store, _books, trust):
+        trust.reset(name)
+    console().print(f"What was learned about {name} is forgotten; its card counts again.", markup=False)
+
+
+@app.command("export")
+def export_book(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write; - is stdout.")],
+) -> None:
+    """Write what was learned to a file that another machine can take over."""
+    from sage.clock import SystemClock
+    from sage.config import load_settings, sage_home
+    from sage.errors import NoDiskSpace
+    from sage.kernel.session import open_books
+    from sage.memory.trust_file import book_to_json
+
+    with open_books(sage_home(), load_settings(), SystemClock()) as (_store, _books, trust):
+        with trust.book() as book:
+            text = book_to_json(book)
+    if str(path) == "-":
+        typer.echo(text, nl=False)
+        return
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise NoDiskSpace(f"{path} cannot be written: {error.strerror}.", mend="Name another file") from error
+
+
+@app.command("import")
+def import_book(
+    path: Annotated[Path, typer.Argument(metavar="FILE", help="What sage trust export wrote.")],
+) -> None:
+    """Take over what another machine has learned. Doing it again changes nothing."""
+    from sage.cli.render import console
+    from sage.clock import SystemClock
+    from sage.config import load_settings, sage_home
+    from sage.errors import NotFound
+    from sage.kernel.session import open_books
+    from sage.memory.trust_file import book_from_json
+
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise NotFound(f"{path} cannot be read: {error.strerror}.", mend="sage trust export FILE") from error
+    clock = SystemClock()
+    with open_books(sage_home(), load_settings(), clock) as (_store, _books, trust):
+        other = book_from_json(text, trust.locator.codebook, now=clock.time())
+        trust.merge(other)
+    rows = other.rows()
+    console().print(f"Merged {len(rows)} records of {len({row.origin for row in rows})} machines.")
+
+
+@app.command()
+def rebuild() -> None:
+    """Learn all stored outcomes again, for instance after MiniLM was pulled (the newest are, by themselves)."""
+    from sage.cli.render import console
+    from sage.clock import SystemClock
+    from sage.config import load_settings, sage_home
     from sage.kernel.session import open_books
 
-    clock = SystemClock()
-    with open_books(sage_home(), load_settings(), clock) as (store, books):
-        learned = rate_turn(store, books.learn, clock, turn_id, quality)
-    console().print("Learned." if learned else "This turn was rated before; nothing changed.")
+    with (
+        open_books(sage_home(), load_settings(), SystemClock()) as (_store, _books, trust),
+        console().status("Learning again ...") as status,
+    ):
+        count = trust.rebuild(progress=lambda done, all_: status.update(f"{done} of {all_} outcomes"))
+    console().print(f"Learned {count} outcomes again.")
 
 
 def rate_turn(
@@ -143,76 +267,3 @@ def rate_turn(
             at=clock.time(),
         )
     )
-
-
-def trust_rows(
-    name: str, prior: dict[str, float] | Any, belief: Callable[[str, str, Any], Belief]
-) -> list[dict[str, Any]]:
-    """One row a kind of work."""
-    from sage.kernel.sense import KINDS
-
-    rows = []
-    for kind in KINDS:
-        held = belief(name, kind, prior)
-        rows.append(
-            {
-                "model": name,
-                "kind": kind,
-                "quality": round(held.mean, 4),
-                "sd": round(held.sd, 4),
-                "evidence": round(held.evidence, 3),
-            }
-        )
-    return rows
-
-
-def trust_table(rows: list[dict[str, Any]]) -> Any:
-    """Up to two models across, kinds down: quality with its spread, and the evidence where there is some.
-
-    More models go down and kinds across, with the quality alone, so that 80 columns hold them.
-    """
-    from rich.table import Table
-
-    models = list(dict.fromkeys(row["model"] for row in rows))
-    kinds = list(dict.fromkeys(row["kind"] for row in rows))
-    cells = {(row["kind"], row["model"]): row for row in rows}
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    few = len(models) <= FULL_MODELS
-    table.add_column("kind" if few else "model", no_wrap=True)
-    for name in models if few else kinds:
-        table.add_column(name, justify="right", no_wrap=True)
-    if not few:
-        for model in models:
-            table.add_row(model, *(f"{cells[kind, model]['quality']:.2f}" for kind in kinds))
-        return table
-    for kind in kinds:
-        line = []
-        for model in models:
-            row = cells[kind, model]
-            seen = f"  n={row['evidence']:.1f}" if row["evidence"] else "       "
-            line.append(f"{row['quality']:.2f} ± {row['sd']:.2f}{seen}")
-        table.add_row(kind, *line)
-    return table
-
-
-def decision_table(candidates: list[dict[str, Any]], *, chosen: str) -> Any:
-    """The candidates with their three factors, the chosen one marked."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column(" candidate", no_wrap=True)
-    for column in ("expertise", "cheapness", "persistence", "permission", "load+run", "ATP"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for score in candidates:
-        load = "0" if score["resident"] else f"{score['est_load_s']:.1f}"
-        table.add_row(
-            ("▸" if score["name"] == chosen else " ") + score["name"],
-            f"{score['expertise']:.2f}",
-            f"{score['cheapness']:.2f}",
-            f"{score['persistence']:.1f}",
-            f"{score['permission']:.3f}",
-            f"{load}+{score['est_run_s']:.1f} s",
-            f"{score['est_atp']:.1f}",
-            style="bold" if score["name"] == chosen else None,
-        )
-    return table

@@ -65,9 +65,11 @@ class Codebook:
         self.views = tuple(views)
         self.cells = sum(view.size for view in self.views)
         """Cells of all views together."""
-        self._total = sum(view.weight for view in self.views)
-        if not self._total > 0.0:
+        total = sum(view.weight for view in self.views)
+        if not total > 0.0:
             raise ValueError("a codebook needs a view that counts")
+        self._weight = np.concatenate([np.full(view.size, view.weight / total) for view in self.views])
+        """How much each cell counts in reading."""
 
     @cached_property
     def id(self) -> str:
@@ -93,49 +95,46 @@ class Codebook:
         cell = np.array([self.first_cell(view) + label])
         return Context(cells=cell, membership=np.ones(1), weight=np.ones(1), codebook=self.id)
 
+    def context(self, cells: Ints, membership: Floats) -> Context:
+        """A context from its cells and memberships, as they were stored.
+
+        Raises:
+            ValueError: cells that this codebook does not have, or one twice.
+        """
+        at, share = np.asarray(cells).astype(np.intp), np.asarray(membership).astype(np.float64)
+        if at.shape != share.shape or len(set(at.tolist())) < len(at):
+            raise ValueError("a context needs cells of its own and one membership for each")
+        if not ((at >= 0) & (at < self.cells)).all() or not np.isfinite(share).all():
+            raise ValueError(f"a context of this codebook lies in its {self.cells} cells")
+        return Context(cells=at, membership=share, weight=share * self._weight[at], codebook=self.id)
+
     def place(self, vectors: Mapping[str, Floats], labels: Mapping[str, int]) -> Context:
         """The cells of one text, from its unit vector or label in each view.
 
         Raises:
             ValueError: a vector of the wrong width or not finite, or a label out of range.
         """
-        cells, membership, weight = [], [], []
-        first = 0
-        for view in self.views:
-            if view.centroids is None:
-                label = labels[view.name]
-                if not 0 <= label < view.size:
-                    raise ValueError(f"label {label} of view {view.name!r} is not in 0..{view.size - 1}")
-                at, share = np.array([label]), np.ones(1)
-            else:
-                at, share = _memberships(view.name, view.centroids, vectors[view.name][None, :])
-                at, share = at[0], share[0]
-            cells.append(at + first)
-            membership.append(share)
-            weight.append(share * (view.weight / self._total))
-            first += view.size
-        return Context(
-            cells=np.concatenate(cells),
-            membership=np.concatenate(membership),
-            weight=np.concatenate(weight),
-            codebook=self.id,
-        )
+        rows = {name: vector[None, :] for name, vector in vectors.items()}
+        return self.place_all(rows, {name: np.array([label]) for name, label in labels.items()})[0]
 
     def place_all(self, vectors: Mapping[str, Floats], labels: Mapping[str, Ints]) -> list[Context]:
         """:meth:`place` for many texts at once: vectors (n, width), labels (n,)."""
-        cells, membership, weight = [], [], []
+        cells, memberships = [], []
         first = 0
         for view in self.views:
             if view.centroids is None:
                 at = np.asarray(labels[view.name])[:, None]
                 share = np.ones(at.shape)
+                if not ((at >= 0) & (at < view.size)).all():
+                    raise ValueError(f"a label of view {view.name!r} is not in 0..{view.size - 1}")
             else:
                 at, share = _memberships(view.name, view.centroids, vectors[view.name])
             cells.append(at + first)
-            membership.append(share)
-            weight.append(share * (view.weight / self._total))
+            memberships.append(share)
             first += view.size
-        rows = zip(np.hstack(cells), np.hstack(membership), np.hstack(weight), strict=True)
+        at, share = np.hstack(cells), np.hstack(memberships)
+        weights = share * self._weight[at]
+        rows = zip(at, share, weights, strict=True)
         return [Context(cells=c, membership=m, weight=w, codebook=self.id) for c, m, w in rows]
 
 

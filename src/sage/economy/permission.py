@@ -15,9 +15,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from sage.errors import UsageError
 from sage.types import Form
 
-__all__ = ["DIALS", "cheapness", "hot_bonus_at", "permission", "persistence", "price_scale_at"]
+__all__ = [
+    "DIALS",
+    "cheapness",
+    "dial_named",
+    "hot_bonus_at",
+    "permission",
+    "persistence",
+    "price_scale_at",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -26,6 +35,22 @@ DIALS: Mapping[str, float] = {"fast": 0.1, "balanced": 0.5, "deep": 1.0}
 
 LEAST_DIAL = 0.005
 """Below this the product form is value for price to four digits, whatever the dial."""
+
+
+def dial_named(text: str) -> float:
+    """The setting of the dial for ``fast``, ``balanced``, ``deep`` or a number from 0 to 1.
+
+    Raises:
+        UsageError: it is none of these.
+    """
+    try:
+        dial = DIALS[text] if text in DIALS else float(text)
+    except ValueError:
+        dial = -1.0
+    if not 0.0 <= dial <= 1.0:
+        names = ", ".join(DIALS)
+        raise UsageError(f"The dial has no setting {text!r}.", mend=f"Use {names} or a number from 0 to 1")
+    return dial
 
 
 def price_scale_at(base: float, dial: float) -> float:

@@ -15,7 +15,7 @@ from sage.economy.ledger import price
 from sage.errors import NoCandidate, SageError
 from sage.types import ANY_KIND, Candidate, PriceUnit
 
-__all__ = ["Pool", "card_shift"]
+__all__ = ["Pool", "card_overall", "card_shift"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -82,16 +82,21 @@ class Pool:
     def priors(self, kind: str) -> tuple[Floats, Floats]:
         """What the cards say: of any work, and how far their figure for this kind lies from that."""
         if kind not in self._priors:
-            overall = np.array([_quality(c.prior.get(ANY_KIND, UNKNOWN)) for c in self.candidates], float)
+            overall = np.array([card_overall(c.prior) for c in self.candidates], float)
             shifts = np.array([card_shift(c.prior, kind) for c in self.candidates], float)
             self._priors[kind] = overall, shifts
         return self._priors[kind]
 
 
+def card_overall(prior: Mapping[str, float]) -> float:
+    """A card's figure for any work."""
+    return _quality(prior.get(ANY_KIND, UNKNOWN))
+
+
 def card_shift(prior: Mapping[str, float], kind: str) -> float:
     """How far a card's figure for a kind of work lies from its overall figure."""
-    overall = prior.get(ANY_KIND, UNKNOWN)
-    return _quality(prior.get(kind, overall)) - _quality(overall)
+    overall = card_overall(prior)
+    return _quality(prior.get(kind, overall)) - overall
 
 
 def price_column(*, seconds: Floats, bytes_moved: Floats) -> Floats:

@@ -72,6 +72,8 @@ def candidate(
         load_bytes=0 if resident else card.bytes,
         est_load_s=0.0 if resident else load_s,
         est_run_s=run_s,
+        est_tokens=tokens + min(answer, situation.max_tokens),
+        family=card.family,
         unavailable=unavailable,
     )
 

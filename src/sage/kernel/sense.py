@@ -10,14 +10,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sage.economy.permission import dial_named
 from sage.errors import UsageError
+from sage.memory.structure import structure
 from sage.types import Message, Situation
 from sage.zoo.schema import check_schema
 
-__all__ = ["KINDS", "Request", "clean", "count_tokens", "kind_of", "sense"]
+__all__ = ["KINDS", "Request", "asked_for", "clean", "count_tokens", "kind_of", "labels", "sense"]
 
 KINDS = ("json", "code", "math", "classify", "rewrite", "fact", "chat")
-"""Kinds of work that trust is kept for, in the order they are tried."""
+"""Kinds of work as people and cards name them, in the order they are tried. Trust is kept by context."""
 
 _SIGNS: Mapping[str, re.Pattern[str]] = {
     "code": re.compile(
@@ -48,9 +50,11 @@ _SIGNS: Mapping[str, re.Pattern[str]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What a caller asks. ``model`` pins one; ``verify`` scores an answer in [0, 1] where that is possible.
+    """What a caller asks. ``model`` pins one, or turns the dial (``sage:fast`` to ``sage:deep``), as ``dial``
+    does; ``max_atp`` and ``max_usd`` are ceilings for one answer.
 
-    ``verify`` teaches trust; it never helps to choose among drafts, so that it can be measured against.
+    ``verify`` scores an answer in [0, 1] where that is possible. It teaches trust; it never helps to choose
+    among drafts, so that it can be measured against.
     """
 
     messages: tuple[Message, ...]
@@ -62,6 +66,9 @@ class Request:
     stop: tuple[str, ...] = ()
     schema: Mapping[str, Any] | None = None
     deadline_s: float | None = None
+    dial: float | None = None
+    max_atp: float | None = None
+    max_usd: float | None = None
     verify: Callable[[str], float] | None = None
 
 
@@ -89,7 +96,28 @@ def sense(request: Request, *, default_max_tokens: int) -> Situation:
         seed=request.seed,
         stop=tuple(clean(text) for text in request.stop),
         deadline_s=request.deadline_s,
+        max_atp=request.max_atp,
+        max_usd=request.max_usd,
     )
+
+
+def asked_for(request: Request, *, default_dial: float) -> tuple[str | None, float]:
+    """The model that was named, if one was, and the setting of the dial.
+
+    Raises:
+        UsageError: the dial has no such setting.
+    """
+    name, _, setting = (request.model or "").partition(":")
+    if name == "sage":
+        return None, dial_named(setting) if setting else default_dial
+    return request.model, default_dial if request.dial is None else request.dial
+
+
+def labels(situation: Situation) -> dict[str, int]:
+    """What is told of the text by plain signs, as cells of the views that have no embedding."""
+    other = bool(situation.needs - {"text"})
+    form = structure(situation.prompt, schema=situation.schema is not None, modality=other)
+    return {"structure": form, "kind": KINDS.index(situation.kind)}
 
 
 def clean(text: str) -> str:

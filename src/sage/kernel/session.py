@@ -19,6 +19,8 @@ from sage.hardware.probe import memory
 from sage.kernel.tick import Kernel, Surroundings
 from sage.memory.books import Books
 from sage.memory.db import Database
+from sage.memory.locate import open_locator
+from sage.memory.trust_store import TrustStore
 from sage.memory.verbatim import VerbatimStore
 from sage.zoo.card import ModelCard
 from sage.zoo.catalog import load_catalog
@@ -52,7 +54,7 @@ def open_kernel(
     bus = bus or EventBus()
     if settings.events.log:
         bus.subscribe(JsonlLog(home / "events.jsonl", max_bytes=settings.events.max_bytes, clock=clock))
-    with open_books(home, settings, clock) as (store, books):
+    with open_books(home, settings, clock) as (store, books, trust):
         store.abandon_dead()
         books.release_ended()
         rates = books.rates()
@@ -74,6 +76,7 @@ def open_kernel(
                 host=host,
                 store=store,
                 books=books,
+                trust=trust,
                 surroundings=Surroundings(
                     is_present=lambda card: card.backend == "fake" or model_path(card, home).is_file(),
                     memory_bytes=need,
@@ -88,11 +91,14 @@ def open_kernel(
 
 
 @contextmanager
-def open_books(home: Path, settings: Settings, clock: Clock) -> Iterator[tuple[VerbatimStore, Books]]:
-    """What was said, learned and spent on this ``SAGE_HOME``, without any model."""
+def open_books(
+    home: Path, settings: Settings, clock: Clock
+) -> Iterator[tuple[VerbatimStore, Books, TrustStore]]:
+    """What was said, spent and learned on this ``SAGE_HOME``, without any model."""
     with Database(home / "sage.db") as database:
         store = VerbatimStore(database, clock)
-        yield store, Books(database, store, clock, settings.atp, settings.selector)
+        trust = TrustStore(database, store, clock, settings.selector, lambda: open_locator(home))
+        yield store, Books(database, store, clock, settings.atp), trust
 
 
 def memory_need(home: Path, card: ModelCard, context: int) -> int:

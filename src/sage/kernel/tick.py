@@ -11,10 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from sage.clock import Clock
 from sage.config import Settings
-from sage.economy.selector import Limits as Spending
-from sage.economy.selector import Selector
+from sage.economy.context import Context
+from sage.economy.filters import Limits as Spending
+from sage.economy.pool import Pool, card_shift
+from sage.economy.selector import FrontierPoint, Selector
 from sage.errors import DeadlineExceeded, Interrupted, SageError
 from sage.events import AtpSettled, EventBus, OutcomeRecorded, TurnEnded, TurnStarted
 from sage.irp.engine import refine
@@ -23,10 +27,12 @@ from sage.irp.protocol import Limits, Refined
 from sage.kernel.candidates import Pricing, candidate
 from sage.kernel.drafting import Drafting, OnPiece, announce
 from sage.kernel.judge import judge
-from sage.kernel.sense import Request, count_tokens, sense
+from sage.kernel.sense import Request, asked_for, count_tokens, labels, sense
 from sage.kernel.turn import Reply, Turn
 from sage.memory.books import Books, Ending
+from sage.memory.locate import telling_text
 from sage.memory.recall import recall_session
+from sage.memory.trust_store import TrustStore
 from sage.memory.verbatim import TurnStatus, VerbatimStore
 from sage.types import Candidate, Message, Outcome, Situation, new_id
 from sage.zoo.card import ModelCard
@@ -36,6 +42,9 @@ __all__ = ["Kernel", "Surroundings"]
 
 LEAST_GRANT = 1.0
 """ATP: below this a prediction is mostly noise."""
+
+LEAST_FEEDBACK = 0.1
+"""Share of recent turns that must have been judged before a model is tried in order to learn."""
 
 _ACTIVE: set[str] = set()
 """The turns that kernels of this process are working on: a stored turn that runs and is not among them was
@@ -66,6 +75,7 @@ class Kernel:
         host: Host,
         store: VerbatimStore,
         books: Books,
+        trust: TrustStore,
         surroundings: Surroundings,
         bus: EventBus,
         clock: Clock,
@@ -75,11 +85,16 @@ class Kernel:
         self.host = host
         self.store = store
         self.books = books
+        self.trust = trust
         self.bus = bus
         self.clock = clock
         self._surroundings = surroundings
+        self._random = np.random.default_rng()
         self._selector = Selector(
-            hot_bonus=settings.selector.hot_bonus, price_scale=settings.selector.price_scale
+            hot_bonus=settings.selector.hot_bonus,
+            price_scale=settings.selector.price_scale,
+            form=settings.selector.form,
+            unit=settings.selector.price_unit,
         )
 
     def tick(
@@ -104,7 +119,7 @@ class Kernel:
         try:
             self._begin(turn)
             context = self._recall(turn)
-            self._choose(turn, pinned=request.model)
+            self._choose(turn, self._locate(turn, context), request)
             best, refined = self._refine(turn, context, on_piece, cancelled)
             outcomes = judge(turn, refined.state or (), verify=request.verify, now=self.clock.time())
             return self._settle(turn, best, refined, outcomes)
@@ -116,7 +131,9 @@ class Kernel:
 
     def learn(self, outcome: Outcome) -> bool:
         """Record an outcome once and let trust learn from it; False when it was known."""
-        learned = self.books.learn(outcome)
+        card = self.catalog.get(outcome.candidate)
+        shift = card_shift(card.prior, outcome.kind) if card else 0.0
+        learned = self.trust.learn(replace(outcome, shift=shift))
         if learned:
             self.bus.emit(
                 OutcomeRecorded(
@@ -128,6 +145,25 @@ class Kernel:
                 )
             )
         return learned
+
+    def frontier(self, request: Request) -> tuple[FrontierPoint, ...]:
+        """Who would be chosen at each setting of the dial; nothing is asked, loaded or stored.
+
+        Raises:
+            SageError: typed; the request is wrong, or no candidate is left.
+        """
+        situation = sense(request, default_max_tokens=self.settings.models.max_tokens)
+        context = self.trust.locator.locate(telling_text(situation.prompt, ()), labels(situation))
+        limits = self._limits(pinned=None)
+        with self.trust.book() as book:
+            return self._selector.frontier(
+                situation,
+                context,
+                Pool(self._candidates(situation)),
+                book,
+                limits=limits,
+                now=self.clock.time(),
+            )
 
     def _begin(self, turn: Turn) -> None:
         """Store the question; give back what turns hold whose end could not be written."""
@@ -153,28 +189,51 @@ class Kernel:
         turn.situation = replace(situation, context_tokens=tokens)
         return context
 
-    def _choose(self, turn: Turn, *, pinned: str | None) -> None:
+    def _locate(self, turn: Turn, before: tuple[Message, ...]) -> Context:
+        """Where this piece of work lies among all others."""
+        text = telling_text(turn.situation.prompt, [m.content for m in before if m.role == "user"])
+        signs = labels(turn.situation)
+        context = self.trust.locator.locate(text, signs)
+        self.trust.note(turn.id, context, signs)
+        return context
+
+    def _choose(self, turn: Turn, context: Context, request: Request) -> None:
         """The decision, and the ATP set aside for it."""
-        # Idle models can make room; for a model that was asked for by name the busy ones are waited for.
-        room = self.host.reclaimable() if pinned is None else sum(self.host.resident().values())
-        turn.decision = self._selector.choose(
-            turn.situation,
-            self._candidates(turn.situation),
-            self.books.trust(),
-            limits=Spending(
-                atp=self.books.balance(),
-                capacity=self.settings.atp.capacity,
-                memory_bytes=self._surroundings.free_bytes() + room,
-            ),
-            now=self.clock.time(),
-            pinned=pinned,
-        )
+        pinned, dial = asked_for(request, default_dial=self.settings.selector.dial)
+        pool, limits = Pool(self._candidates(turn.situation)), self._limits(pinned=pinned)
+        # To try a model teaches something only where somebody will say how good the answer was.
+        told = request.verify is not None or self.trust.feedback() >= LEAST_FEEDBACK
+        explores = told and self.settings.selector.explore_share > 0.0
+        with self.trust.book() as book:
+            turn.decision = self._selector.choose(
+                turn.situation,
+                context,
+                pool,
+                book,
+                limits=limits,
+                now=self.clock.time(),
+                dial=dial,
+                pinned=pinned,
+                random=self._random if explores else None,
+            )
         # Twice what the drafts should cost, so that many turns can run side by side; what a turn takes
         # beyond its grant is charged too.
         prices = [score.est_atp for score in turn.decided.candidates[: self.settings.irp.max_steps]]
         want = min(self.settings.atp.grant, max(LEAST_GRANT, 2.0 * sum(prices)))
         turn.granted = self.books.grant(turn.id, want=want, need=min(prices[0], want, LEAST_GRANT))
         announce(turn, turn.decided, self.store, self.bus)
+
+    def _limits(self, *, pinned: str | None) -> Spending:
+        """What may be spent now."""
+        # Idle models can make room; for a model that was asked for by name the busy ones are waited for.
+        room = self.host.reclaimable() if pinned is None else sum(self.host.resident().values())
+        balance = self.books.balance()
+        return Spending(
+            atp=balance,
+            capacity=self.settings.atp.capacity,
+            memory_bytes=self._surroundings.free_bytes() + room,
+            explore_atp=self.settings.selector.explore_share * balance,
+        )
 
     def _candidates(self, situation: Situation) -> list[Candidate]:
         around = self._surroundings

@@ -1,6 +1,6 @@
-"""What the economy has learned and spent, kept in the database.
+"""What the economy has measured and spent, kept in the database.
 
-Owns: loading and storing trust, measured rates and the ATP ledger, each change in one transaction.
+Owns: loading and storing measured rates and the ATP ledger, each change in one transaction.
 Must not know: how any of them is computed; that is the economy's, and pure.
 """
 
@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sage.clock import Clock
-from sage.config import AtpSettings, SelectorSettings
+from sage.config import AtpSettings
 from sage.economy.ledger import BUDGET, Ledger, held
-from sage.economy.trust import TrustBook, TrustRecord
 from sage.memory.db import Database
 from sage.memory.verbatim import TurnStatus, VerbatimStore
-from sage.types import Outcome
 
 __all__ = ["Books", "Ending"]
 
@@ -42,43 +40,13 @@ class Ending:
 
 
 class Books:
-    """Trust, rates and ATP of one ``SAGE_HOME``, shared by every process that uses it."""
+    """Rates and ATP of one ``SAGE_HOME``, shared by every process that uses it."""
 
-    def __init__(
-        self, db: Database, store: VerbatimStore, clock: Clock, atp: AtpSettings, selector: SelectorSettings
-    ) -> None:
+    def __init__(self, db: Database, store: VerbatimStore, clock: Clock, atp: AtpSettings) -> None:
         self._db = db
         self._store = store
         self._clock = clock
         self._atp = atp
-        self._selector = selector
-
-    def trust(self) -> TrustBook:
-        """The book as it stands now."""
-        rows = self._db.execute("SELECT candidate, kind, weight, quality, updated_at FROM trust")
-        records = {
-            (row[0], row[1]): TrustRecord(weight=row[2], quality=row[3], updated_at=row[4]) for row in rows
-        }
-        return TrustBook(
-            records,
-            prior_strength=self._selector.prior_strength,
-            half_life_s=self._selector.half_life_days * 86_400.0,
-        )
-
-    def learn(self, outcome: Outcome) -> bool:
-        """Store an outcome and what it teaches, together; False when this event was learned before."""
-        with self._db.transaction():
-            if not self._store.record_outcome(outcome):
-                return False
-            record = self.trust().observe(outcome)
-            if record is not None:
-                self._db.execute(
-                    "INSERT INTO trust (candidate, kind, weight, quality, updated_at) VALUES (?, ?, ?, ?, ?)"
-                    " ON CONFLICT (candidate, kind) DO UPDATE SET weight = excluded.weight,"
-                    " quality = excluded.quality, updated_at = excluded.updated_at",
-                    (outcome.candidate, outcome.kind, record.weight, record.quality, record.updated_at),
-                )
-            return True
 
     def rates(self) -> dict[str, dict[str, float]]:
         """Measured values by model and name, e.g. ``generate_tok_s``."""

@@ -100,4 +100,40 @@ CREATE TABLE facts (
 );
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST,)
+_CONTEXTS = """
+-- Trust by context instead of by kind: what was learned is learned again from the outcomes.
+DROP TABLE trust;
+
+-- Where a turn's text lies: cells of a codebook (uint16) and memberships (float32), little-endian; labels is
+-- JSON, enough to place the text again under another codebook.
+CREATE TABLE contexts (
+    turn_id    TEXT PRIMARY KEY NOT NULL REFERENCES turns (id) ON DELETE CASCADE,
+    codebook   TEXT NOT NULL,
+    labels     TEXT NOT NULL,
+    cells      BLOB NOT NULL,
+    membership BLOB NOT NULL
+);
+
+-- The rows of a sage.economy.trust.TrustBook; sums and weights are float64, little-endian.
+CREATE TABLE trust_rows (
+    codebook  TEXT NOT NULL,
+    origin    TEXT NOT NULL,
+    candidate TEXT NOT NULL,
+    since     REAL NOT NULL,
+    events    INTEGER NOT NULL,
+    at        REAL NOT NULL,
+    total     REAL NOT NULL,
+    sums      BLOB NOT NULL,
+    weights   BLOB NOT NULL,
+    PRIMARY KEY (codebook, origin, candidate)
+);
+CREATE TABLE trust_resets (
+    candidate TEXT PRIMARY KEY NOT NULL,
+    at        REAL NOT NULL
+);
+
+-- What the card claimed for the kind of work beyond its overall figure.
+ALTER TABLE outcomes ADD COLUMN shift REAL NOT NULL DEFAULT 0;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _CONTEXTS)

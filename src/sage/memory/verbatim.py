@@ -21,7 +21,7 @@ from sage.errors import TurnNotFound, UsageError, did_you_mean
 from sage.memory.db import Database
 from sage.types import Decision, Message, Outcome, Situation
 
-__all__ = ["Turn", "TurnStatus", "VerbatimStore", "to_json"]
+__all__ = ["Turn", "TurnStatus", "VerbatimStore", "plain", "to_json"]
 
 TurnStatus = Literal["running", "done", "failed", "interrupted", "abandoned"]
 """``abandoned``: the process that ran the turn ended before it could say how the turn ended."""
@@ -62,23 +62,25 @@ class Turn:
         return None if self.ended is None else max(0.0, self.ended - self.created)
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """A value made of dataclasses, mappings and sequences as JSON would have it; sets are sorted, and what is
+    not finite becomes None: JSON has no NaN, and SQLite's JSON functions refuse one."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, set | frozenset):
-        return sorted(_plain(item) for item in value)
+        return sorted(plain(item) for item in value)
     if isinstance(value, tuple | list):
-        return [_plain(item) for item in value]
+        return [plain(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
-        return None  # JSON has no NaN, and SQLite's JSON functions refuse one
+        return None
     return value
 
 
 def to_json(value: Any) -> str:
-    """A value made of dataclasses, mappings and sequences as JSON; sets are sorted, NaN becomes null."""
-    return json.dumps(_plain(value), ensure_ascii=False, allow_nan=False)
+    """A value as :func:`plain` JSON."""
+    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
 
 
 def _load(text: str | None) -> dict[str, Any]:
@@ -203,8 +205,8 @@ class VerbatimStore:
                 return False
             self._must_exist(outcome.turn_id)
             self._db.execute(
-                "INSERT INTO outcomes (event_id, turn_id, candidate, kind, quality, source, at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO outcomes (event_id, turn_id, candidate, kind, quality, source, at, shift)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     outcome.event_id,
                     outcome.turn_id,
@@ -213,6 +215,7 @@ class VerbatimStore:
                     outcome.quality,
                     outcome.source,
                     outcome.at,
+                    outcome.shift,
                 ),
             )
             return True
@@ -239,11 +242,11 @@ class VerbatimStore:
     def outcomes(self, turn_id: str) -> list[Outcome]:
         """What became of a turn, in the order it was reported."""
         rows = self._db.execute(
-            "SELECT event_id, turn_id, candidate, kind, quality, source, at FROM outcomes"
+            "SELECT event_id, turn_id, candidate, kind, quality, source, at, shift FROM outcomes"
             " WHERE turn_id = ? ORDER BY rowid",
             (self._find(turn_id),),
         )
-        names = ("event_id", "turn_id", "candidate", "kind", "quality", "source", "at")
+        names = ("event_id", "turn_id", "candidate", "kind", "quality", "source", "at", "shift")
         return [Outcome(**dict(zip(names, row, strict=True))) for row in rows]
 
     def history(self, session: str, *, turns: int) -> tuple[Message, ...]:
