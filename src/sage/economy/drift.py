@@ -1,0 +1,141 @@
+"""Drift: a candidate that has become worse, or well again, told from its outcomes.
+
+Owns: the watch over one candidate: when its beliefs are off, by how much to move them, when to try it again.
+Must not know: contexts, books, clocks, who chooses.
+
+Evidence that fades slowly takes as long to notice a change as it took to gather. So each outcome is held
+against what was expected of it, in two cumulative sums (CUSUM, Page 1954; within bandits Liu, Lee & Shroff
+2018), one for worse and one for better:
+
+  surprise  z = (quality - expected) / sqrt(max(expected (1 - expected), 0.09))
+  worse       = max(0, worse + weight x (-z - SLACK)),   alarm above PATIENCE
+  better      = max(0, better + weight x (z - SLACK)),   alarm above PATIENCE, or HOPE while in disgrace
+
+An alarm moves all beliefs about the candidate by the mean surprise since the sum last stood at 0: what it was
+good at compared with its other work is kept, and it is there when the candidate is well again. Afterwards the
+level follows the mean of the outcomes since the change. A candidate whose level lies below what it was is in
+disgrace, and gets no work by merit: it is tried again now and then, or nobody would see it heal.
+
+Constants: simulated pools of 3, 8 and 20 candidates and the routing data, docs/lab.md.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+__all__ = ["HOPE", "PATIENCE", "SLACK", "TRIAL", "Drift", "Seen", "trial_wait"]
+
+SLACK = 0.5
+"""Standard deviations a candidate may be off without suspicion: beliefs are never quite right."""
+
+PATIENCE = 15.0
+"""Standard deviations, less the slack, that make an alarm. A fall from 0.75 to 0.25 takes about 25 outcomes;
+with 12 there are 0.02 false alarms in 1,000 outcomes, with 15 there was none."""
+
+HOPE = 3.0
+"""The same for the return of a candidate in disgrace: trials are few, and a false hope is short."""
+
+DISGRACE = 0.05
+"""How far below its old level a candidate must lie to be in disgrace."""
+
+TRIAL = 30
+"""Requests between two trials of a candidate in disgrace, at first: 3.3 % of them."""
+
+FLOOR = 0.09
+"""Least variance expected of an outcome: that of quality 0.1 or 0.9."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drift:
+    """What is remembered of one candidate.
+
+    ``worse``, ``better``: the cumulative sums; ``*_weight``, ``*_sum``: outcomes since the sum last stood at 0
+    and their quality beyond what was expected. ``level``: how far beliefs have been moved since the beginning;
+    ``outcomes``: how many the level rests on, 0 while there has been no alarm; ``alarms``: how many there were.
+    """
+
+    worse: float = 0.0
+    worse_weight: float = 0.0
+    worse_sum: float = 0.0
+    better: float = 0.0
+    better_weight: float = 0.0
+    better_sum: float = 0.0
+    level: float = 0.0
+    outcomes: float = 0.0
+    alarms: int = 0
+
+    @property
+    def disgraced(self) -> bool:
+        """Worse than it once was."""
+        return self.level < -DISGRACE
+
+    def see(self, *, expected: float, quality: float, weight: float = 1.0) -> Seen:
+        """Take in one outcome that was expected to be ``expected`` and was ``quality``, both in [0, 1].
+
+        ``weight`` is how many outcomes it counts for. Beliefs about the candidate are to be moved by
+        ``Seen.move``, in every context alike.
+
+        Raises:
+            ValueError: a number that is not finite, or a weight below 0.
+        """
+        if not (
+            math.isfinite(expected) and math.isfinite(quality) and math.isfinite(weight) and weight >= 0.0
+        ):
+            raise ValueError(f"not numbers to learn from: {expected!r}, {quality!r}, {weight!r}")
+        surprise = quality - expected
+        z = surprise / math.sqrt(max(expected * (1.0 - expected), FLOOR))
+        worse = max(0.0, self.worse + weight * (-z - SLACK))
+        better = max(0.0, self.better + weight * (z - SLACK))
+        # Sums since the last 0: the maximum-likelihood time of the change.
+        worse_weight, worse_sum = _since(worse, self.worse_weight, self.worse_sum, weight, surprise)
+        better_weight, better_sum = _since(better, self.better_weight, self.better_sum, weight, surprise)
+        if worse > PATIENCE:
+            return self._alarm(worse_sum / worse_weight, worse_weight)
+        if better > (HOPE if self.disgraced else PATIENCE):
+            return self._alarm(better_sum / better_weight, better_weight)
+        outcomes = self.outcomes + weight if self.outcomes else 0.0
+        level = self._moved(weight * surprise / outcomes) if outcomes else self.level
+        state = replace(
+            self,
+            worse=worse,
+            worse_weight=worse_weight,
+            worse_sum=worse_sum,
+            better=better,
+            better_weight=better_weight,
+            better_sum=better_sum,
+            level=level,
+            outcomes=outcomes,
+        )
+        return Seen(state=state, move=level - self.level, alarm=False)
+
+    def _alarm(self, change: float, outcomes: float) -> Seen:
+        level = self._moved(change)
+        state = Drift(level=level, outcomes=outcomes, alarms=self.alarms + 1)
+        return Seen(state=state, move=level - self.level, alarm=True)
+
+    def _moved(self, change: float) -> float:
+        """The level after a change; quality lies in [0, 1], so that no level lies beyond 1."""
+        return min(1.0, max(-1.0, self.level + change))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seen:
+    """What an outcome meant: the state after it, how far to move beliefs, and whether there was an alarm."""
+
+    state: Drift
+    move: float
+    alarm: bool
+
+
+def trial_wait(since_alarm: float) -> float:
+    """Requests to wait between two trials, ``since_alarm`` requests after the last alarm.
+
+    It grows with a disgrace that lasts: what is dead for good costs ever less, and what heals is found within
+    a small share of the time that it was ill.
+    """
+    return max(float(TRIAL), since_alarm / (2 * TRIAL))
+
+
+def _since(level: float, weight: float, total: float, more: float, surprise: float) -> tuple[float, float]:
+    return (weight + more, total + more * surprise) if level > 0.0 else (0.0, 0.0)
