@@ -36,6 +36,9 @@ with 12 there are 0.02 false alarms in 1,000 outcomes, with 15 there was none.""
 HOPE = 3.0
 """The same for the return of a candidate in disgrace: trials are few, and a false hope is short."""
 
+ACQUAINTANCE = 30.0
+"""Outcomes before the watch begins: until then beliefs are the card's, and its error is no change."""
+
 DISGRACE = 0.05
 """How far below its old level a candidate must lie to be in disgrace."""
 
@@ -50,11 +53,13 @@ FLOOR = 0.09
 class Drift:
     """What is remembered of one candidate.
 
-    ``worse``, ``better``: the cumulative sums; ``*_weight``, ``*_sum``: outcomes since the sum last stood at 0
-    and their quality beyond what was expected. ``level``: how far beliefs have been moved since the beginning;
-    ``outcomes``: how many the level rests on, 0 while there has been no alarm; ``alarms``: how many there were.
+    ``seen``: outcomes so far. ``worse``, ``better``: the cumulative sums; ``*_weight``, ``*_sum``: outcomes
+    since the sum last stood at 0, and their quality beyond what was expected. ``level``: how far beliefs have
+    been moved since the beginning; ``outcomes``: how many it rests on, 0 before the first alarm; ``alarms``:
+    how many there were.
     """
 
+    seen: float = 0.0
     worse: float = 0.0
     worse_weight: float = 0.0
     worse_sum: float = 0.0
@@ -83,6 +88,9 @@ class Drift:
             math.isfinite(expected) and math.isfinite(quality) and math.isfinite(weight) and weight >= 0.0
         ):
             raise ValueError(f"not numbers to learn from: {expected!r}, {quality!r}, {weight!r}")
+        seen = self.seen + weight
+        if seen <= ACQUAINTANCE:
+            return Seen(state=replace(self, seen=seen), move=0.0, alarm=False)
         surprise = quality - expected
         z = surprise / math.sqrt(max(expected * (1.0 - expected), FLOOR))
         worse = max(0.0, self.worse + weight * (-z - SLACK))
@@ -98,6 +106,7 @@ class Drift:
         level = self._moved(weight * surprise / outcomes) if outcomes else self.level
         state = replace(
             self,
+            seen=seen,
             worse=worse,
             worse_weight=worse_weight,
             worse_sum=worse_sum,
@@ -111,7 +120,7 @@ class Drift:
 
     def _alarm(self, change: float, outcomes: float) -> Seen:
         level = self._moved(change)
-        state = Drift(level=level, outcomes=outcomes, alarms=self.alarms + 1)
+        state = Drift(seen=self.seen, level=level, outcomes=outcomes, alarms=self.alarms + 1)
         return Seen(state=state, move=level - self.level, alarm=True)
 
     def _moved(self, change: float) -> float:
