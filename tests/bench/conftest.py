@@ -37,7 +37,7 @@ def make_outcomes(tmp_path: Path) -> MakeOutcomes:
             for name, size in (("sums-7b", 7.0), ("letters-8b", 8.0), ("code-9b", 9.0), ("plain", 1.0))
         ]
         skill = np.full((count, 4), 0.2)
-        skill[:, 3] = 0.5
+        skill[:, 3] = 0.6
         for i, topic in enumerate(topics):
             skill[i, list(TOPICS).index(topic)] = 0.95
         scores = (random.random((count, 4)) < skill).astype(np.float32)

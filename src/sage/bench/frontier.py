@@ -12,28 +12,22 @@ hull picks among them on the test data, a slight flattery that all routers share
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from sage.bench.route_data import Floats
+from sage.economy.permission import cheapness, permission
+from sage.types import Form
 
-__all__ = ["DIALS", "Form", "Points", "aiq", "hull", "sweep"]
-
-Form = Literal["additive", "product"]
-"""``additive``: quality - weight x price. ``product``: quality / (1 + weight x price), as in permission."""
+__all__ = ["DIALS", "Points", "aiq", "hull", "sweep"]
 
 Points = list[tuple[float, float]]
 """(mean cost, mean quality) of each setting."""
 
 DIALS: Floats = np.concatenate([[0.0], np.geomspace(5e-4, 150.0, 80)])
 """Weights of the price, in units of the dearest model's mean price: from "best" to "cheapest"."""
-
-PRICED: dict[Form, Callable[[Floats, Floats, float], Floats]] = {
-    "additive": lambda quality, price, weight: quality - weight * price,
-    "product": lambda quality, price, weight: quality / (1.0 + weight * price),
-}
 
 
 def sweep(
@@ -48,7 +42,8 @@ def sweep(
     expected = np.maximum(price, 0.0) / dearest
     points = []
     for weight in dials:
-        chosen = PRICED[form](quality, expected, float(weight)).argmax(1)
+        scale = 1.0 / float(weight) if weight else math.inf
+        chosen = permission(form, quality, cheapness(expected, scale=scale), 1.0).argmax(1)
         points.append((float(costs[rows, chosen].mean()), float(scores[rows, chosen].mean())))
     return points
 

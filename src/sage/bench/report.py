@@ -38,9 +38,15 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def write_result(
-    path: Path, *, suite: str, command: str, settings: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+    path: Path,
+    *,
+    suite: str,
+    command: str,
+    settings: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write one result file; returns what was written."""
+    """Write one result file; returns what was written. ``more``: what a suite measures beyond a table."""
     machine = probe()
     result = {
         "suite": suite,
@@ -54,6 +60,7 @@ def write_result(
         },
         "settings": dict(settings),
         "rows": [dict(row) for row in rows],
+        **(more or {}),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

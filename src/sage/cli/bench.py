@@ -5,10 +5,14 @@ Owns: the commands. Must not know: how anything is measured.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from sage.bench.policies import Mode
 
 __all__ = ["app"]
 
@@ -64,6 +68,75 @@ def tick(
     _report(out, "tick", f"sage bench tick --ticks {ticks}", {"ticks": ticks}, rows)
 
 
+@app.command()
+def route(
+    train: Annotated[Path, typer.Option(metavar="DIR", help="Recorded outcomes to learn from.")],
+    test: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Outcomes to measure on. Without it: cross-validation on --train."),
+    ] = None,
+    mode: Annotated[
+        Literal["full", "bandit", "both"],
+        typer.Option(help="Learn from every model's outcome, or only from the chosen one's."),
+    ] = "both",
+    models: Annotated[str, typer.Option(metavar="GLOB", help="Only models whose name matches.")] = "*",
+    out: Out = None,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Repetitions, each with its own draws.")] = 5,
+    folds: Annotated[int, typer.Option(min=2, metavar="N", help="Parts of a cross-validation.")] = 5,
+    leave_out_categories: Annotated[
+        bool, typer.Option("--leave-out-categories", help="Cross-validate on tasks unlike any learned.")
+    ] = False,
+    embedder: Annotated[
+        Literal["auto", "hash", "minilm"], typer.Option(help="How texts become vectors.")
+    ] = "auto",
+) -> None:
+    """Which router answers most questions right, on recorded outcomes of every model.
+
+    A folder holds queries.jsonl (objects with id, text, category), models.json (a list of objects with name
+    and params_b) and scores.npy, (questions, models) in 0..1; where they exist tokens.npy, cost.npy (USD a
+    call) and answers.npy (the option each model chose, -1 for none). With --json a plot is drawn beside it.
+    """
+    from sage.bench.plot import plot_route
+    from sage.bench.report import write_result
+    from sage.bench.route_run import RouteOptions, run_route, table_of
+    from sage.cli.render import console
+    from sage.config import sage_home
+
+    if out is not None:
+        _writable(out)
+    modes: dict[str, tuple[Mode, ...]] = {
+        "full": ("full",),
+        "bandit": ("bandit",),
+        "both": ("full", "bandit"),
+    }
+    options = RouteOptions(
+        train=train,
+        test=test,
+        modes=modes[mode],
+        models=models,
+        seeds=seeds,
+        folds=folds,
+        leave_out_categories=leave_out_categories,
+        embedder=embedder,
+    )
+    measured = run_route(options, sage_home(), progress=_say)
+    rows = table_of(measured["results"], worst=leave_out_categories)
+    _print(rows)
+    for line in measured["frontier"]:
+        form = f" ({line['form']})" if line["form"] else ""
+        console().print(f"AIQ {line['aiq']:.4f} +- {line['aiq_sd']:.4f} {line['policy']}{form}", markup=False)
+    if out is None:
+        return
+    command = f"sage bench route --train {train}"
+    command += f" --test {test}" if test else f" --seeds {seeds}"
+    more = {"results": measured["results"], "frontier": measured["frontier"]}
+    result = write_result(
+        out, suite="route", command=command, settings=measured["settings"], rows=rows, more=more
+    )
+    plot_route(out.with_suffix(".png"), result)
+    console().print(f"written: {out} and {out.with_suffix('.png').name}", style="dim", markup=False)
+
+
 def _say(text: str) -> None:
     from sage.cli.render import notes
 
@@ -73,10 +146,19 @@ def _say(text: str) -> None:
 def _report(
     out: Path | None, suite: str, command: str, settings: dict[str, Any], rows: list[dict[str, Any]]
 ) -> None:
+    from sage.bench.report import write_result
+    from sage.cli.render import console
+
+    _print(rows)
+    if out is not None:
+        write_result(out, suite=suite, command=command, settings=settings, rows=rows)
+        console().print(f"written: {out}", style="dim", markup=False)
+
+
+def _print(rows: Sequence[Mapping[str, Any]]) -> None:
     from rich.table import Table
 
-    from sage.bench.report import write_result
-    from sage.cli.render import console, print_table
+    from sage.cli.render import print_table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for key in rows[0]:
@@ -84,6 +166,21 @@ def _report(
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     print_table(table)
-    if out is not None:
-        write_result(out, suite=suite, command=command, settings=settings, rows=rows)
-        console().print(f"written: {out}", style="dim", markup=False)
+
+
+def _writable(path: Path) -> None:
+    """A path that cannot be written must not be found out after minutes of measuring.
+
+    Raises:
+        UsageError: nothing can be written there.
+    """
+    from sage.errors import UsageError
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8"):
+            pass
+        if not path.stat().st_size:
+            path.unlink()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}.", mend="Name another file") from None

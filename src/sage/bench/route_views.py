@@ -1,0 +1,143 @@
+"""Texts as vectors, made once: what every policy sees of a question, and the disk that remembers it.
+
+Owns: embedding of a whole data set with a bounded cache in SAGE_HOME, and codebooks fitted on part of it.
+Must not know: scores, policies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sage.economy.context import Codebook, Context
+from sage.errors import BackendMissing
+from sage.memory.structure import structure
+
+__all__ = ["CACHE_BYTES", "TextEmbedder", "Views", "embed_texts", "open_named_embedder"]
+
+Vectors = npt.NDArray[np.float32]
+
+CACHE_BYTES = 1_000_000_000
+"""Most that embeddings may take on disk; the oldest go first. 8,401 texts take about 47 MB."""
+
+
+class TextEmbedder(Protocol):
+    """Part of :class:`sage.memory.embed.Embedder` that a benchmark needs."""
+
+    @property
+    def name(self) -> str:
+        """Tells embedders apart whose vectors differ."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> Mapping[str, Vectors]:
+        """View name -> (texts, width) unit rows."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Views:
+    """A data set as its vectors: view name -> (texts, width) unit rows; ``structures`` (texts,)."""
+
+    embedder: str
+    vectors: Mapping[str, Vectors]
+    structures: npt.NDArray[np.intp]
+
+    def peers_see(self, weights: Mapping[str, float]) -> Vectors:
+        """(texts, width of all views) unit rows. A view's share of a cosine is its weight here, so that
+        peers read the same mixture of views as SAGE does."""
+        total = sum(weights[name] for name in self.vectors)
+        parts = [v * np.sqrt(weights[name] / total) for name, v in self.vectors.items()]
+        return np.hstack(parts).astype(np.float32)
+
+    def then(self, other: Views) -> Views:
+        """Both data sets, one after the other."""
+        return Views(
+            embedder=self.embedder,
+            vectors={name: np.concatenate([v, other.vectors[name]]) for name, v in self.vectors.items()},
+            structures=np.concatenate([self.structures, other.structures]),
+        )
+
+    def part(self, rows: npt.NDArray[np.intp]) -> dict[str, Vectors]:
+        """The vectors of some texts."""
+        return {name: vectors[rows] for name, vectors in self.vectors.items()}
+
+    def place(self, codebook: Codebook) -> list[Context]:
+        """The cells of every text. Kinds of work are not recorded in the data: all are 0."""
+        labels = {"structure": self.structures, "kind": np.zeros_like(self.structures)}
+        return codebook.place_all(self.vectors, labels)
+
+
+def open_named_embedder(home: Path, name: str) -> TextEmbedder:
+    """``auto`` takes the best there is, ``hash`` needs nothing, ``minilm`` must be there.
+
+    Raises:
+        BackendMissing: ``minilm`` was asked for and cannot be had.
+    """
+    from sage.memory.embed import open_embedder, why_no_minilm
+    from sage.memory.hashing import HashingEmbedder
+
+    if name == "hash":
+        return HashingEmbedder()
+    if name == "minilm" and (why := why_no_minilm(home)):
+        raise BackendMissing(f"MiniLM cannot be used: {why}", mend="Use --embedder hash, or mend it")
+    return open_embedder(home)
+
+
+def embed_texts(
+    texts: Sequence[str], embedder: TextEmbedder, home: Path, *, progress: Callable[[str], None]
+) -> Views:
+    """Embed every text, or read what an earlier run made of the same texts."""
+    digest = hashlib.sha256(embedder.name.encode())
+    for text in texts:
+        digest.update(hashlib.sha256(text.encode("utf-8", "replace")).digest())
+    path = home / "cache" / "embeddings" / f"{digest.hexdigest()[:32]}.npz"
+    vectors = _read(path, len(texts))
+    if vectors is None:
+        progress(f"{len(texts)} texts: embedding with {embedder.name}")
+        vectors = {name: np.asarray(made, np.float32) for name, made in embedder.embed(texts).items()}
+        _keep(path, vectors)
+    structures = np.array([structure(text) for text in texts], np.intp)
+    return Views(embedder=embedder.name, vectors=vectors, structures=structures)
+
+
+def _read(path: Path, rows: int) -> dict[str, Vectors] | None:
+    """What is kept there, or None where nothing usable is."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            vectors = {name: np.asarray(file[name], np.float32) for name in file.files}
+    except (OSError, ValueError, EOFError, KeyError):
+        return None
+    whole = all(v.ndim == 2 and len(v) == rows and np.isfinite(v).all() for v in vectors.values())
+    if not vectors or not whole:
+        return None
+    os.utime(path)  # the newest use counts, not the first
+    return vectors
+
+
+def _keep(path: Path, vectors: Mapping[str, Vectors]) -> None:
+    """Write whole or not at all, then remove the oldest above the limit. A full disk costs only time."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+            try:
+                np.savez(file, allow_pickle=False, **vectors)
+                file.close()
+                os.replace(file.name, path)
+            finally:
+                Path(file.name).unlink(missing_ok=True)
+        kept = sorted(path.parent.glob("*.npz"), key=lambda p: p.stat().st_mtime, reverse=True)
+        total = 0
+        for old in kept:
+            total += old.stat().st_size
+            if total > CACHE_BYTES and old != path:
+                old.unlink()
+    except OSError:
+        return

@@ -1,0 +1,164 @@
+"""Reference lines, and the two classic routers trained on every model's outcomes.
+
+Owns: random, best single, perfect topic label, oracle; nearest neighbours and clusters.
+Must not know: how a benchmark splits its data, or what SAGE does.
+
+The settings of the routers were chosen by cross-validation on the development sets, one for all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import numpy.typing as npt
+
+from sage.bench.policies import Mode, Queries, Query
+from sage.bench.route_data import Floats
+from sage.economy.context import fit_centroids
+
+__all__ = ["BestSingle", "Fitted", "Kmeans", "Knn", "Oracle", "Random", "Static", "Topic"]
+
+
+class Static:
+    """A policy that learns nothing from single outcomes."""
+
+    modes: frozenset[Mode] = frozenset({"full"})
+
+    def fit(self, queries: Queries, scores: Floats) -> None:
+        """Nothing to learn."""
+
+    def learn(self, query: Query, arm: int, quality: float) -> None:
+        """Nothing to learn."""
+
+    def freeze(self) -> None:
+        """Nothing changes."""
+
+
+class Random(Static):
+    """Each model as often as any other."""
+
+    name = "random"
+    modes: frozenset[Mode] = frozenset({"full", "bandit"})
+
+    def __init__(self, models: int, random: np.random.Generator) -> None:
+        self._models, self._random = models, random
+
+    def choose(self, _query: Query) -> int:
+        """Any model."""
+        return int(self._random.integers(self._models))
+
+
+class Fitted(Static):
+    """Chooses what it expects most of."""
+
+    def estimate(self, queries: Queries) -> Floats:
+        """(queries, models) expected values."""
+        raise NotImplementedError
+
+    def choose(self, query: Query) -> int:
+        """The model with the highest expected value; the first of several."""
+        return int(self.estimate(Queries.of(query))[0].argmax())
+
+
+class BestSingle(Fitted):
+    """The model with the best mean over the training questions, for everything."""
+
+    name = "best_single"
+
+    def fit(self, _queries: Queries, scores: Floats) -> None:
+        """Mean of each model."""
+        self._mean = scores.mean(0)
+
+    def estimate(self, queries: Queries) -> Floats:
+        """The same for every question."""
+        return np.tile(self._mean, (len(queries), 1))
+
+
+class Topic(Fitted):
+    """A reference, not a rival: it is told the true task of each question. Means shrink to the overall ones;
+    an unseen task gets these."""
+
+    name = "topic"
+    STRENGTH = 5.0
+
+    def fit(self, queries: Queries, scores: Floats) -> None:
+        """Mean of each model in each task."""
+        self._mean = scores.mean(0)
+        tasks = np.array(queries.categories)
+        self._of: Mapping[str, Floats] = {
+            task: (scores[tasks == task].sum(0) + self.STRENGTH * self._mean)
+            / ((tasks == task).sum() + self.STRENGTH)
+            for task in np.unique(tasks)
+        }
+
+    def estimate(self, queries: Queries) -> Floats:
+        """Means of the question's task."""
+        return np.stack([self._of.get(task, self._mean) for task in queries.categories])
+
+
+class Oracle(Static):
+    """A reference, not a rival: it is told the outcomes. Of equally good models the first one named best."""
+
+    name = "oracle"
+
+    def __init__(self, best: Mapping[str, int]) -> None:
+        self._best = best
+
+    def choose(self, query: Query) -> int:
+        """The model that turned out best."""
+        return self._best[query.id]
+
+
+class Knn(Fitted):
+    """Mean outcome of the nearest training questions (by cosine): what tuned routers hardly beat
+    (arXiv 2505.12601)."""
+
+    name = "knn"
+    NEIGHBOURS = 200
+
+    def fit(self, queries: Queries, scores: Floats) -> None:
+        """Remember everything."""
+        self._vectors, self._scores = queries.vectors, scores
+
+    def estimate(self, queries: Queries) -> Floats:
+        """Mean over the neighbours."""
+        count = min(self.NEIGHBOURS, len(self._scores))
+        found = []
+        for vectors in _in_rows(queries.vectors, 512):
+            cosine = vectors @ self._vectors.T
+            near = np.argpartition(cosine, -count, axis=1)[:, -count:]
+            found.append(self._scores[near].mean(1))
+        return np.concatenate(found)
+
+
+class Kmeans(Fitted):
+    """Mean outcome of the training questions of the same cluster, as in Avengers (arXiv 2505.19797): clusters
+    of embeddings, the best model of each."""
+
+    name = "kmeans"
+    CLUSTERS = 16
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def fit(self, queries: Queries, scores: Floats) -> None:
+        """Clusters, and the mean of each model in each; an empty cluster gets the overall means."""
+        self._centroids = fit_centroids(queries.vectors, self.CLUSTERS, seed=self._seed)
+        own = (queries.vectors @ self._centroids.T).argmax(1)
+        size = np.bincount(own, minlength=len(self._centroids))[:, None]
+        sums = np.zeros((len(self._centroids), scores.shape[1]))
+        np.add.at(sums, own, scores)
+        self._means = np.where(size > 0, sums / np.maximum(size, 1), scores.mean(0))
+
+    def estimate(self, queries: Queries) -> Floats:
+        """Means of the nearest cluster."""
+        nearest = (queries.vectors @ self._centroids.T).argmax(1)
+        means: Floats = self._means[nearest]
+        return means
+
+
+def _in_rows(array: npt.NDArray[np.float32], size: int) -> Iterator[npt.NDArray[np.float32]]:
+    """Pieces of at most ``size`` rows, so that products stay small in memory."""
+    for start in range(0, len(array), size):
+        yield array[start : start + size]

@@ -1,0 +1,172 @@
+"""Each policy on a world where the right choice is known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sage.bench.arena import Arena, build_arena, principal_components
+from sage.bench.bandits import EpsilonGreedy, LinUcb, SquareCb, Thompson
+from sage.bench.contestants import contestants
+from sage.bench.policies import Mode, Policy
+from sage.bench.route_data import Outcomes, load_outcomes
+from sage.bench.route_views import Views, embed_texts
+from sage.bench.routers import BestSingle, Kmeans, Knn, Topic
+from sage.bench.sage_policy import SageExpectation, SagePolicy
+from sage.memory.hashing import HashingEmbedder
+
+from .conftest import MakeOutcomes
+
+EXPERT = {"sums": 0, "letters": 1, "code": 2}
+
+
+@pytest.fixture
+def outcomes(make_outcomes: MakeOutcomes) -> Outcomes:
+    return load_outcomes(make_outcomes("world", count=600))
+
+
+@pytest.fixture
+def views(outcomes: Outcomes, home: Path) -> Views:
+    return embed_texts(outcomes.texts, HashingEmbedder(), home, progress=lambda _text: None)
+
+
+@pytest.fixture
+def arena(outcomes: Outcomes, views: Views) -> Arena:
+    rows = np.random.default_rng(0).permutation(600)
+    return build_arena(outcomes, views, rows[:500], rows[500:], first=None, seed=0)
+
+
+def scores_of(outcomes: Outcomes, arena: Arena, part: str = "train") -> np.ndarray:  # type: ignore[type-arg]
+    at = {name: row for row, name in enumerate(outcomes.ids)}
+    return outcomes.scores[[at[name] for name in getattr(arena, part).ids]]
+
+
+def share_of_experts(policy: Policy, arena: Arena) -> float:
+    right = [policy.choose(query) == EXPERT[query.category] for query in arena.test]
+    return float(np.mean(right))
+
+
+def stream(policy: Policy, outcomes: Outcomes, arena: Arena) -> None:
+    for query, row in zip(arena.train, scores_of(outcomes, arena), strict=True):
+        arm = policy.choose(query)
+        policy.learn(query, arm, float(row[arm]))
+    policy.freeze()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda _a, _o: Topic(),
+        lambda _a, _o: Knn(),
+        lambda _a, _o: Kmeans(0),
+        lambda _a, _o: SagePolicy(_o.models, _a.codebook, None),
+    ],
+    ids=["topic", "knn", "kmeans", "sage"],
+)
+def test_routers_find_the_expert_of_each_topic(
+    make: Callable[[Arena, Outcomes], Policy], arena: Arena, outcomes: Outcomes
+) -> None:
+    policy = make(arena, outcomes)
+    if isinstance(policy, Knn):
+        policy.NEIGHBOURS = 20
+    policy.fit(arena.train, scores_of(outcomes, arena))
+    policy.freeze()
+    assert share_of_experts(policy, arena) > 0.95
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda _a, _o: EpsilonGreedy(4, _a.centroids, np.random.default_rng(1)),
+        lambda _a, _o: LinUcb(4, _a.train.features.shape[1]),
+        lambda _a, _o: SquareCb(4, seed=1),
+        lambda _a, _o: SagePolicy(_o.models, _a.codebook, np.random.default_rng(1)),
+    ],
+    ids=["epsilon_greedy", "linucb", "squarecb", "sage"],
+)
+def test_bandits_find_the_expert_of_each_topic(
+    make: Callable[[Arena, Outcomes], Policy], arena: Arena, outcomes: Outcomes
+) -> None:
+    policy = make(arena, outcomes)
+    stream(policy, outcomes, arena)
+    assert share_of_experts(policy, arena) > 0.8
+
+
+def test_without_context_the_best_single_wins(arena: Arena, outcomes: Outcomes) -> None:
+    best = BestSingle()
+    best.fit(arena.train, scores_of(outcomes, arena))
+    assert {best.choose(query) for query in arena.test} == {3}
+    thompson = Thompson(4, np.random.default_rng(0))
+    stream(thompson, outcomes, arena)
+    assert {thompson.choose(query) for query in arena.test} == {3}
+
+
+@pytest.mark.parametrize("mode", ["full", "bandit"])
+def test_frozen_policies_choose_the_same_again(mode: Mode, arena: Arena, outcomes: Outcomes) -> None:
+    policies, notes = contestants(outcomes, arena, mode)
+    assert notes == []
+    for policy in policies:
+        assert mode in policy.modes
+        if mode == "full":
+            policy.fit(arena.train, scores_of(outcomes, arena))
+            policy.freeze()
+        else:
+            stream(policy, outcomes, arena)
+        first = [policy.choose(query) for query in arena.test]
+        assert all(0 <= arm < 4 for arm in first)
+        if policy.name != "random":
+            assert [policy.choose(query) for query in arena.test] == first, policy.name
+
+
+def test_a_single_choice_is_that_of_the_batch(arena: Arena, outcomes: Outcomes) -> None:
+    for router in (BestSingle(), Topic(), Knn(), Kmeans(0)):
+        router.fit(arena.train, scores_of(outcomes, arena))
+        batch = router.estimate(arena.test).argmax(1).tolist()
+        assert [router.choose(query) for query in arena.test] == batch
+
+
+def test_sums_added_up_beforehand_are_what_learning_one_by_one_gives(
+    arena: Arena, outcomes: Outcomes
+) -> None:
+    """The full-information book against a book that observed every outcome."""
+    scores = scores_of(outcomes, arena)
+    at_once, one_by_one = (SagePolicy(outcomes.models, arena.codebook, None) for _ in range(2))
+    at_once.fit(arena.train, scores)
+    for query, row in zip(arena.train, scores, strict=True):
+        for arm, quality in enumerate(row):
+            one_by_one.learn(query, arm, float(quality))
+    a, b = at_once._book, one_by_one._book
+    for name in outcomes.models:
+        left, right = a.row(name), b.row(name)
+        assert left is not None
+        assert right is not None
+        assert np.allclose(left.sums, right.sums)
+        assert np.allclose(left.weights, right.weights)
+        assert (left.events, left.total) == (right.events, right.total)
+
+
+def test_prices_are_expected_in_their_own_unit(arena: Arena, outcomes: Outcomes) -> None:
+    price = np.tile([7.0, 8.0, 9.0, 1.0], (500, 1))
+    expectation = SageExpectation(outcomes.models, arena.codebook)
+    expectation.fit(arena.train, price)
+    assert np.allclose(expectation.estimate(arena.test), price[:100], rtol=0.02)
+
+
+def test_components_are_unit_rows_of_the_largest_variance() -> None:
+    random = np.random.default_rng(0)
+    axes = np.linalg.qr(random.standard_normal((60, 60)))[0]
+    vectors = (random.standard_normal((400, 60)) * ([5.0] * 24 + [0.1] * 36)) @ axes.T
+    made = principal_components(vectors.astype(np.float32), np.arange(300), seed=0)
+    assert made.shape == (400, 25)
+    assert np.allclose(np.linalg.norm(made[:, :-1], axis=1), 1.0)
+    assert (made[:, -1] == 1.0).all()
+    kept = np.linalg.norm(vectors - vectors[:300].mean(0), axis=1)
+    inside = np.linalg.norm((vectors - vectors[:300].mean(0)) @ axes[:, :24], axis=1)
+    assert np.allclose(kept, inside, rtol=0.05)  # so that the first 24 axes are those kept
+    near = made[:, :-1] @ made[0, :-1]
+    true = (vectors - vectors[:300].mean(0)) @ axes[:, :24]
+    true /= np.linalg.norm(true, axis=1, keepdims=True)
+    assert np.allclose(near, true @ true[0], atol=0.02)
