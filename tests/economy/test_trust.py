@@ -1,232 +1,301 @@
-"""Trust follows what came of the work, and nothing else."""
+"""Trust follows what came of the work, fades, and takes nothing that is not an outcome."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage.economy.trust import SOURCE_WEIGHT, TrustBook, TrustRecord
-from sage.types import Outcome, OutcomeSource
+from sage.economy.belief import Beliefs
+from sage.economy.context import Codebook, Context, View
+from sage.economy.trust import RECENT, SOURCE_WEIGHT, TrustBook, TrustRow
+from sage.types import Outcome
 
-DAY = 86_400.0
-HALF_LIFE = 30 * DAY
-PRIOR = {"fact": 0.7, "math": 0.2, "*": 0.4}
-KINDS = ("fact", "math", "chat")
+Make = Callable[..., TrustBook]
+Tell = Callable[..., Outcome]
+Place = Callable[..., Context]
 
-
-def book(records: dict[tuple[str, str], TrustRecord] | None = None) -> TrustBook:
-    return TrustBook(records, prior_strength=4.0, half_life_s=HALF_LIFE)
-
-
-def told(
-    quality: float,
-    *,
-    who: str = "a",
-    kind: str = "fact",
-    source: OutcomeSource = "verifier",
-    at: float = 0.0,
-) -> Outcome:
-    return Outcome(event_id="e", turn_id="t", candidate=who, kind=kind, quality=quality, source=source, at=at)
-
-
-def mean(trust: TrustBook, kind: str = "fact", *, now: float = 0.0, who: str = "a") -> float:
-    return trust.belief(who, kind, PRIOR, now).mean
-
-
-def test_without_evidence_it_is_the_card_s_prior() -> None:
-    trust = book()
-    assert mean(trust, "fact") == pytest.approx(0.7)
-    assert mean(trust, "chat") == pytest.approx(0.4)  # the card says something of any kind
-    assert trust.belief("a", "chat", {}, 0.0).mean == pytest.approx(0.5)  # it says nothing at all
-    assert trust.belief("a", "fact", PRIOR, 0.0).evidence == 0.0
-
-
-@pytest.mark.parametrize(("figure", "start"), [(1.0, 0.98), (0.0, 0.02)])
-def test_no_figure_on_a_card_is_certain(figure: float, start: float) -> None:
-    belief = book().belief("a", "fact", {"fact": figure}, 0.0)
-    assert belief.mean == pytest.approx(start)
-    assert belief.sd > 0
-
-
-def test_it_moves_towards_the_outcomes_and_is_the_weighted_mean() -> None:
-    trust = book()
-    trust.observe(told(0.0))
-    assert mean(trust) == pytest.approx(4 * 0.7 / 5)
-    for _ in range(3):
-        trust.observe(told(0.0))
-    assert mean(trust) == pytest.approx(4 * 0.7 / 8)
-    before = mean(trust)
-    trust.observe(told(1.0))
-    assert before < mean(trust) < 0.7
-
-
-def test_enough_evidence_outweighs_any_prior() -> None:
-    trust = book()
-    for _ in range(400):
-        trust.observe(told(1.0, kind="math"))
-    belief = trust.belief("a", "math", PRIOR, 0.0)
-    assert belief.mean > 0.98
-    assert belief.evidence == pytest.approx(400)
-
-
-def test_more_evidence_makes_it_surer() -> None:
-    few, many = book(), book()
-    for trust, times in ((few, 2), (many, 50)):
-        for number in range(times):
-            trust.observe(told(float(number % 2)))
-    assert many.belief("a", "fact", PRIOR, 0.0).sd < few.belief("a", "fact", PRIOR, 0.0).sd
-
-
-def test_one_candidate_teaches_nothing_about_another() -> None:
-    trust = book()
-    for _ in range(10):
-        trust.observe(told(0.0, who="b"))
-    assert mean(trust) == pytest.approx(0.7)
-
-
-def test_evidence_halves_at_the_half_life() -> None:
-    trust = book()
-    for _ in range(8):
-        trust.observe(told(0.0))
-    assert trust.belief("a", "fact", PRIOR, HALF_LIFE).evidence == pytest.approx(4.0)
-    assert mean(trust, now=HALF_LIFE) == pytest.approx(0.7 / 2)
-    assert mean(trust, now=100 * HALF_LIFE) == pytest.approx(0.7)
-
-
-def test_new_evidence_counts_more_than_faded_evidence() -> None:
-    trust = book()
-    trust.observe(told(0.0, at=0.0))
-    record = trust.observe(told(1.0, at=HALF_LIFE))
-    assert record is not None
-    assert record.weight == pytest.approx(1.5)
-    assert record.quality == pytest.approx(1.0 / 1.5)
-
-
-def test_a_clock_that_goes_back_fades_nothing() -> None:
-    trust = book()
-    for _ in range(8):
-        trust.observe(told(0.0, at=1000 * DAY))
-    assert trust.belief("a", "fact", PRIOR, 0.0).evidence == pytest.approx(8.0)
-    record = trust.observe(told(0.0, at=5 * DAY))
-    assert record is not None
-    assert record.weight == pytest.approx(9.0)
-    assert record.updated_at == 1000 * DAY  # nor does it fade twice when the clock is put right
-    assert trust.belief("a", "fact", PRIOR, 1000 * DAY).evidence == pytest.approx(9.0)
-
-
-def test_self_praise_changes_nothing() -> None:
-    trust = book()
-    assert trust.observe(told(1.0, source="self")) is None
-    assert trust.record("a", "fact") is None
-    assert mean(trust) == pytest.approx(0.7)
-
-
-def test_agreement_counts_a_quarter() -> None:
-    weak, strong = book(), book()
-    for _ in range(4):
-        weak.observe(told(0.0, source="agreement"))
-    strong.observe(told(0.0, source="user"))
-    assert mean(weak) == pytest.approx(mean(strong))
-    assert SOURCE_WEIGHT["user"] == SOURCE_WEIGHT["verifier"] == 1.0
-
-
-@pytest.mark.parametrize("quality", [math.nan, math.inf, -math.inf, 1.0001, -0.0001])
-@pytest.mark.parametrize("source", ["verifier", "self"])
-def test_a_quality_that_is_none_is_refused(quality: float, source: OutcomeSource) -> None:
-    trust = book()
-    with pytest.raises(ValueError, match="quality"):
-        trust.observe(told(quality, source=source))
-    assert trust.record("a", "fact") is None
-
-
-@pytest.mark.parametrize(("quality", "direction"), [(1.0, 1), (0.0, -1)])
-def test_surprise_at_another_kind_shifts_the_start(quality: float, direction: int) -> None:
-    trust = book()
-    for _ in range(6):
-        trust.observe(told(quality, kind="math"))
-    shift = mean(trust, "fact") - 0.7
-    assert shift * direction > 0
-    # 6 outcomes, each 0.8 (or 0.2) off the card, against 4 x 4 outcomes that say "as on the card".
-    assert shift == pytest.approx(6 * (quality - 0.2) / (6 + 16))
-
-
-def test_what_was_expected_shifts_nothing() -> None:
-    trust = book()
-    for number in range(10):
-        trust.observe(told(float(number < 7)))  # 0.7 of them, as the card says
-    assert mean(trust, "math") == pytest.approx(0.2)
-    assert mean(trust, "chat") == pytest.approx(0.4)
-
-
-def test_right_answers_at_an_easy_kind_do_not_hide_failures_elsewhere() -> None:
-    trust = book()
-    prior = {"fact": 0.95, "math": 0.3}
-    for _ in range(50):
-        trust.observe(told(1.0))
-    assert trust.belief("a", "math", prior, 0.0).mean < 0.35
-
-
-def test_own_evidence_counts_more_than_that_of_other_kinds() -> None:
-    own, other = book(), book()
-    for _ in range(4):
-        own.observe(told(0.0))
-        other.observe(told(0.0, kind="chat"))
-    assert mean(own) < mean(other) < 0.7
-
-
-outcomes = st.builds(
-    told,
-    st.floats(0.0, 1.0),
-    who=st.sampled_from("ab"),
-    kind=st.sampled_from(KINDS),
-    source=st.sampled_from(["verifier", "user", "agreement", "self"]),
-    at=st.floats(-1e10, 1e10),
+# What an outcome may be: quality, candidate, kind, topic.
+words = st.tuples(
+    st.floats(0.0, 1.0), st.sampled_from("ab"), st.sampled_from(["fact", "math"]), st.integers(0, 3)
 )
+
+
+def ask(trust: TrustBook, context: Context, *, now: float = 0.0, who: str = "ab") -> Beliefs:
+    """What is believed of candidates whose cards say 0.5."""
+    priors = np.full(len(who), 0.5)
+    return trust.beliefs(tuple(who), context, priors=priors, shifts=0.0 * priors, now=now)
+
+
+def kept(trust: TrustBook) -> list[tuple[object, ...]]:
+    """Everything that a book would store."""
+    return [
+        (r.origin, r.candidate, r.since, r.events, r.at, r.total, r.sums.tolist(), r.weights.tolist())
+        for r in trust.rows()
+    ]
+
+
+@given(history=st.lists(words, min_size=1, max_size=10), later=st.floats(0.0, 50.0))
+def test_evidence_halves_with_each_half_life(
+    history: list[tuple[float, str, str, int]], later: float, make_book: Make, told: Tell, place: Place
+) -> None:
+    trust = make_book(half_life=10.0)
+    for quality, who, kind, topic in history:
+        trust.observe(told(quality, candidate=who, kind=kind, at=3.0), place(topic, kind))
+    start, then = (ask(trust, place(0), now=now) for now in (3.0, 3.0 + later))
+    share = 0.5 ** (later / 10.0)
+    assert start.outcomes == pytest.approx(len(history))
+    assert then.outcomes == pytest.approx(share * len(history))
+    assert then.evidence == pytest.approx(share * start.evidence)
 
 
 @given(
-    history=st.lists(outcomes, max_size=30),
-    prior=st.dictionaries(st.sampled_from([*KINDS, "*"]), st.floats(0.0, 1.0)),
-    now=st.floats(-1e10, 1e10),
+    history=st.lists(st.tuples(words, st.floats(-5.0, 5.0)), max_size=10),
+    now=st.floats(-9.0, 9.0),
+    later=st.floats(0.0, 9.0),
 )
-def test_belief_is_always_a_quality(history: list[Outcome], prior: dict[str, float], now: float) -> None:
-    trust = book()
-    for outcome in history:
-        trust.observe(outcome)
-    for kind in KINDS:
-        belief = trust.belief("a", kind, prior, now)
-        assert 0.0 <= belief.mean <= 1.0
-        assert 0.0 <= belief.sd <= 0.5
-        assert 0.0 <= belief.evidence <= len(history)
+def test_reading_later_never_finds_more_evidence_and_is_never_surer(
+    history: list[tuple[tuple[float, str, str, int], float]],
+    now: float,
+    later: float,
+    make_book: Make,
+    told: Tell,
+    place: Place,
+) -> None:
+    trust = make_book()
+    for (quality, who, kind, topic), at in history:
+        trust.observe(told(quality, candidate=who, kind=kind, at=at), place(topic, kind))
+    first, second = ask(trust, place(1), now=now), ask(trust, place(1), now=now + later)
+    assert (second.evidence <= first.evidence + 1e-12).all()
+    assert (second.sd >= first.sd - 1e-12).all()
+    assert second.outcomes <= first.outcomes + 1e-12
+    before = kept(trust)
+    ask(trust, place(1), now=now + 100.0)
+    assert kept(trust) == before  # reading changes nothing
 
 
-@given(start=st.lists(outcomes, max_size=10), quality=st.floats(0.0, 1.0))
-def test_one_more_outcome_never_moves_it_away(start: list[Outcome], quality: float) -> None:
-    trust = book()
-    for outcome in start:
-        trust.observe(outcome)
-    now = max((o.at for o in start), default=0.0)
-    before = mean(trust, now=now)
-    trust.observe(told(quality, at=now))
-    after = mean(trust, now=now)
-    assert abs(after - quality) <= abs(before - quality) + 1e-9
+def test_when_all_has_faded_nobody_is_believed_better_than_another(
+    make_book: Make, told: Tell, place: Place
+) -> None:
+    trust = make_book()
+    for number in range(30):
+        trust.observe(told(float(number % 2), candidate="ab"[number % 2]), place())
+    start, end = ask(trust, place()), ask(trust, place(), now=60.0)
+    assert start.mean[1] - start.mean[0] > 0.6
+    assert end.mean[0] == pytest.approx(end.mean[1])
+    assert end.sd == pytest.approx(ask(make_book(), place()).sd)
 
 
-def test_the_size_is_candidates_times_kinds_however_many_outcomes() -> None:
-    trust = book()
-    pairs: dict[tuple[str, str], TrustRecord] = {}
-    for number in range(5_000):
-        outcome = told(
-            (number % 11) / 10, who="abc"[number % 3], kind=KINDS[number % 7 % 3], at=float(number)
-        )
-        record = trust.observe(outcome)
-        assert record is not None
-        pairs[outcome.candidate, outcome.kind] = record
-    stored = list(trust._records.values())
-    assert sum(len(kinds) for kinds in stored) == len(pairs) == 9
-    # What was stored is all there is: a book opened from it believes the same.
-    again = book(pairs)
-    assert all(mean(again, k, now=5000.0, who=w) == mean(trust, k, now=5000.0, who=w) for w, k in pairs)
+def test_new_evidence_counts_more_than_faded_evidence(make_book: Make, told: Tell, place: Place) -> None:
+    trust = make_book()
+    for number in range(20):
+        trust.observe(told(float(number >= 10), at=0.0 if number < 10 else 3.0), place())
+    assert ask(trust, place(), now=3.0).mean[0] > 0.6
+    assert ask(trust, place(), now=3.0).evidence[0] == pytest.approx(10 + 10 / 8, rel=1e-6)
+
+
+def test_a_clock_that_goes_back_fades_nothing(make_book: Make, told: Tell, place: Place) -> None:
+    trust = make_book(half_life=100.0)
+    for _ in range(8):
+        trust.observe(told(0.0, at=1000.0), place())
+    now, back = ask(trust, place(), now=1000.0), ask(trust, place(), now=0.0)
+    assert back.outcomes == now.outcomes == 8.0
+    assert back.mean == pytest.approx(now.mean)
+
+
+def test_after_a_clock_was_set_far_back_learning_goes_on(make_book: Make, told: Tell, place: Place) -> None:
+    trust = make_book(half_life=100.0)
+    for _ in range(8):
+        trust.observe(told(0.0, at=1e6), place())
+    for _ in range(8):
+        trust.observe(told(1.0, at=5.0), place())
+    beliefs = ask(trust, place(), now=5.0)
+    assert beliefs.outcomes == pytest.approx(16.0)
+    assert beliefs.mean[0] == pytest.approx(0.5, abs=0.02)
+    assert ask(trust, place(), now=105.0).outcomes == pytest.approx(8.0)  # and fades on the new clock
+
+
+@given(
+    history=st.lists(st.tuples(words, st.floats(0.0, 1.0)), min_size=1, max_size=12),
+    data=st.data(),
+)
+def test_within_a_half_life_the_order_of_outcomes_does_not_matter(
+    history: list[tuple[tuple[float, str, str, int], float]],
+    data: st.DataObject,
+    make_book: Make,
+    told: Tell,
+    place: Place,
+) -> None:
+    books = make_book(), make_book()
+    for trust, order in zip(books, (history, data.draw(st.permutations(history))), strict=True):
+        for (quality, who, kind, topic), at in order:
+            trust.observe(told(quality, candidate=who, kind=kind, at=at), place(topic, kind))
+    for who in "ab":
+        left, right = (trust.row(who) for trust in books)
+        assert (left is None) is (right is None)
+        if left is not None and right is not None:
+            assert left.at == right.at
+            assert left.total == pytest.approx(right.total, abs=1e-9)
+            assert left.sums == pytest.approx(right.sums, abs=1e-9)
+            assert left.weights == pytest.approx(right.weights, abs=1e-9)
+
+
+def test_an_infinite_half_life_forgets_nothing(make_book: Make, told: Tell, place: Place) -> None:
+    trust = make_book(half_life=math.inf)
+    for at in (0.0, 1e12, -1e12, 5.0):
+        trust.observe(told(1.0, at=at), place())
+    assert ask(trust, place(), now=1e15).outcomes == 4.0
+
+
+@pytest.mark.parametrize("half_life", [0.0, -1.0, math.nan])
+def test_a_half_life_that_is_none_is_refused(half_life: float, make_book: Make) -> None:
+    with pytest.raises(ValueError, match="half_life must be positive"):
+        make_book(half_life=half_life)
+
+
+@given(
+    history=st.lists(st.tuples(words, st.booleans()), max_size=10),
+    praise=st.lists(st.tuples(words, st.floats(-9.0, 9.0)), min_size=1, max_size=5),
+)
+def test_self_praise_never_changes_anything(
+    history: list[tuple[tuple[float, str, str, int], bool]],
+    praise: list[tuple[tuple[float, str, str, int], float]],
+    make_book: Make,
+    told: Tell,
+    place: Place,
+) -> None:
+    trust = make_book()
+    for (quality, who, kind, topic), _ in history:
+        trust.observe(told(quality, candidate=who, kind=kind), place(topic, kind))
+    rows, beliefs = kept(trust), ask(trust, place())
+    for (quality, who, kind, topic), at in praise:
+        said = told(quality, candidate=who, kind=kind, source="self", at=at)
+        assert trust.observe(said, place(topic, kind)) is False
+    assert kept(trust) == rows
+    assert ask(trust, place()).mean.tolist() == beliefs.mean.tolist()
+
+
+def test_self_praise_does_not_use_up_the_event(make_book: Make, told: Tell, place: Place) -> None:
+    trust = make_book()
+    trust.observe(told(1.0, event_id="e", source="self"), place())
+    assert trust.observe(told(0.0, event_id="e"), place()) is True
+
+
+def test_agreement_counts_a_quarter(make_book: Make, told: Tell, place: Place) -> None:
+    weak, strong = make_book(), make_book()
+    for _ in range(4):
+        weak.observe(told(0.0, source="agreement"), place())
+    strong.observe(told(0.0, source="user"), place())
+    assert ask(weak, place()).evidence == pytest.approx(ask(strong, place()).evidence)
+    assert ask(weak, place()).mean == pytest.approx(ask(strong, place()).mean, abs=1e-3)
+    assert SOURCE_WEIGHT["user"] == SOURCE_WEIGHT["verifier"] == 1.0
+
+
+def test_an_event_counts_once(make_book: Make, told: Tell, place: Place) -> None:
+    trust = make_book()
+    assert trust.observe(told(0.0, event_id="e"), place()) is True
+    rows = kept(trust)
+    assert trust.observe(told(0.0, event_id="e"), place()) is False
+    assert trust.observe(told(1.0, event_id="e", candidate="b", at=2.0), place(1)) is False
+    assert kept(trust) == rows
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        *({"quality": q} for q in (math.nan, math.inf, -math.inf, 1.0001, -0.0001)),
+        *({"at": at} for at in (math.nan, math.inf)),
+        *({"shift": shift} for shift in (math.nan, -math.inf)),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("source", ["verifier", "self"])
+def test_an_outcome_that_is_none_is_refused_and_changes_nothing(
+    bad: dict[str, float], source: str, make_book: Make, told: Tell, place: Place
+) -> None:
+    trust = make_book()
+    trust.observe(told(0.3), place())
+    rows, beliefs = kept(trust), ask(trust, place())
+    with pytest.raises(ValueError, match=r"must be (in \[0, 1\]|finite)"):
+        trust.observe(told(**{"quality": 0.5, "source": source, "event_id": "bad", **bad}), place())
+    assert kept(trust) == rows
+    assert ask(trust, place()).mean.tolist() == beliefs.mean.tolist()
+    assert trust.observe(told(0.5, event_id="bad"), place()) is True  # nor was the event remembered
+
+
+def test_a_context_of_another_codebook_is_refused(make_book: Make, told: Tell, place: Place) -> None:
+    elsewhere = Codebook([View(name="kind", weight=1.0, size=3)]).place({}, {"kind": 0})
+    trust = make_book()
+    with pytest.raises(ValueError, match="of codebook"):
+        trust.observe(told(1.0), elsewhere)
+    with pytest.raises(ValueError, match="of codebook"):
+        ask(trust, elsewhere)
+    assert trust.rows() == []
+
+
+def row(cells: int, **changes: object) -> TrustRow:
+    """One outcome of quality 1 in the first cell."""
+    one = np.zeros(cells)
+    one[0] = 1.0
+    values: dict[str, object] = {
+        "origin": "there",
+        "candidate": "a",
+        "since": 0.0,
+        "events": 1,
+        "at": 0.0,
+        "total": 1.0,
+        "sums": one,
+        "weights": one,
+    }
+    return TrustRow(**{**values, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"sums": np.full(11, np.nan)},
+        {"weights": np.full(11, np.inf)},
+        {"weights": np.full(11, -1.0)},
+        {"sums": np.full(11, 9.0)},
+        {"sums": np.zeros(10)},
+        {"weights": np.zeros((2, 11))},
+        {"total": -1.0},
+        {"total": math.nan},
+        {"at": math.inf},
+        {"events": -1},
+    ],
+    ids=["nan", "inf", "negative", "beyond", "short", "deep", "total", "total-nan", "at", "events"],
+)
+@pytest.mark.parametrize("origin", ["here", "there"])
+def test_a_row_that_cannot_be_is_refused(bad: dict[str, object], origin: str, make_book: Make) -> None:
+    assert len(make_book(rows=[row(11, origin=origin)]).rows()) == 1
+    with pytest.raises(ValueError, match="the row of a"):
+        make_book(rows=[row(11, origin=origin, **bad)])
+
+
+def test_the_size_does_not_grow_with_outcomes(make_book: Make, told: Tell, place: Place) -> None:
+    trust = make_book(half_life=500.0)
+    contexts = [place(topic, kind) for topic in range(8) for kind in ("fact", "math", "chat")]
+
+    def size() -> tuple[int, int, int]:
+        sums = trust._all.sums
+        return len(trust.rows()), sums.size, len(trust._fit._surplus)
+
+    for number in range(10_000):
+        told_now = told((number % 11) / 10, candidate="abc"[number % 3], at=float(number))
+        trust.observe(told_now, contexts[number % len(contexts)])
+        if number == 10:
+            start = size()
+    assert size() == start
+    assert start[0] == 3
+    assert len(trust._recent) == RECENT
+    # What is stored is all there is: a book opened from it believes the same.
+    again = make_book(half_life=500.0, rows=trust.rows(), resets=trust.resets)
+    for context in contexts:
+        first, second = (ask(b, context, now=10_000.0, who="abc") for b in (trust, again))
+        assert first.evidence == pytest.approx(second.evidence)
+        assert first.mean == pytest.approx(second.mean, abs=0.02)
