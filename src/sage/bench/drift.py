@@ -1,0 +1,250 @@
+"""`sage bench drift`: a model silently degrades, and later is well again. Who notices, and when?
+
+Owns: the scenario and its figures. Must not know: how any policy chooses.
+
+The best-used model of a pool falls to chance a third of the way through, and is well again after two thirds.
+Nobody is told. What counts is what was lost meanwhile, and how long it took.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from sage.bench.bandits import LinUcb, SquareCb, Thompson
+from sage.bench.planted import World, plant, run
+from sage.bench.policies import Policy, Query
+from sage.bench.report import spread
+from sage.bench.route_data import Floats, Ints
+from sage.bench.sage_policy import SagePolicy
+from sage.errors import BackendMissing
+
+__all__ = ["DEFINITIONS", "Figures", "TopicThompson", "drift_table", "figures_of", "measure_drift"]
+
+Change = Literal["sudden", "gradual", "none"]
+
+CHANCE = 0.25
+"""Quality of a degraded model: four options, one right."""
+
+WINDOW = 100
+"""Requests that a share is taken over."""
+
+TOPICS = 8
+
+LEAST_SHARE = 0.1
+"""Share that a model must have had before for its loss to be measured."""
+
+DEFINITIONS = {
+    "world": f"{TOPICS} topics; the quality of each model in each topic is drawn from 0.3 to 0.9; the model "
+    f"that is best in most topics falls to {CHANCE} after a third of the requests and is well again after "
+    "two thirds; gradual: both over half a third; none: nothing changes",
+    "regret": "sum of the quality of the best model less that of the chosen one; before, while ill, healed: "
+    "a third each",
+    "under_5": f"requests from the fall until its share of the last {WINDOW} requests is below 5 %; null: "
+    "never while ill",
+    "share_ill": "its share of requests from then until it is well again: what trying it costs included",
+    "healed": f"requests from its healing until its share of the last {WINDOW} is half of what it was in the "
+    "500 requests before the fall; null: never",
+    "healed_in_300": "share of seeds in which that took 300 requests or less",
+    "thompson": "Beta posteriors whose counts never fade; thompson_topic is told the true topic",
+    "spread": "median and, with _low and _high, extremes over seeds; a seed in which the policy gave the "
+    f"model less than {LEAST_SHARE:.0%} before is left out of under_5, share_ill and healed (seeds_used)",
+}
+"""What the figures mean; written into every result."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Figures:
+    """One run. Requests are infinite where it never happened, times and shares None where the model had too
+    little traffic to lose."""
+
+    regret: tuple[float, float, float]
+    under_5: float | None
+    share_ill: float | None
+    healed: float | None
+
+
+class TopicThompson:
+    """A Thompson sampler for each true topic: what a perfect label is worth."""
+
+    name = "thompson_topic"
+    modes = Thompson.modes
+
+    def __init__(self, models: int, random: np.random.Generator) -> None:
+        self._models, self._random = models, random
+        self._samplers: dict[str, Thompson] = {}
+
+    def fit(self, queries: Any, scores: Floats) -> None:
+        """Not for bandits: they see what they chose."""
+        raise NotImplementedError
+
+    def choose(self, query: Query) -> int:
+        """The choice of the topic's own sampler."""
+        if query.category not in self._samplers:
+            self._samplers[query.category] = Thompson(self._models, self._random)
+        return self._samplers[query.category].choose(query)
+
+    def learn(self, query: Query, arm: int, quality: float) -> None:
+        """Count it for this topic."""
+        self._samplers[query.category].learn(query, arm, quality)
+
+    def freeze(self) -> None:
+        """No more exploring."""
+        for sampler in self._samplers.values():
+            sampler.freeze()
+
+
+def measure_drift(
+    *,
+    seeds: int,
+    requests: int = 6000,
+    models: Sequence[int] = (8,),
+    changes: Sequence[Change] = ("sudden", "gradual", "none"),
+    progress: Callable[[str], None] = lambda _: None,
+) -> list[dict[str, Any]]:
+    """A row for each change, number of models and policy: medians over seeds, with their extremes.
+
+    ``regret`` and the keys of :data:`DEFINITIONS`; None where something never happened or does not apply. A
+    policy whose package is missing is left out.
+    """
+    rows = []
+    for count in models:
+        for change in changes:
+            runs: dict[str, list[Figures]] = {}
+            for seed in range(seeds):
+                progress(f"drift: {change}, {count} models, seed {seed}")
+                world, target = _world(count, change, requests, seed)
+                for policy in _policies(world, seed):
+                    found = figures_of(world, target, run(policy, world))
+                    runs.setdefault(policy.name, []).append(found)
+            rows += [_row(change, count, policy, found) for policy, found in runs.items()]
+    return rows
+
+
+def drift_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The rows as people read them: medians, with the extremes over seeds behind."""
+
+    def of(row: Mapping[str, Any], key: str) -> str:
+        if row[key] is None:
+            return "-" if not row["seeds_used"] else "never"
+        low, high = row[f"{key}_low"], row[f"{key}_high"]
+        return f"{row[key]:.0f} ({low:.0f} to {'never' if high is None else f'{high:.0f}'})"
+
+    return [
+        {
+            "change": row["change"],
+            "models": row["models"],
+            "policy": row["policy"],
+            "regret": of(row, "regret"),
+            "before": f"{row['regret_before']:.0f}",
+            "ill": f"{row['regret_ill']:.0f}",
+            "healed": f"{row['regret_healed']:.0f}",
+            "under 5 % after": of(row, "under_5"),
+            "share ill %": "-" if row["share_ill"] is None else f"{100 * row['share_ill']:.1f}",
+            "healed after": of(row, "healed"),
+            "in 300": "-" if row["healed_in_300"] is None else f"{row['healed_in_300']:.0%}",
+        }
+        for row in rows
+    ]
+
+
+def figures_of(world: World, target: int, chosen: Ints) -> Figures:
+    """What one run of choices (requests,) says about the loss of ``target``."""
+    requests = len(chosen)
+    fall, heal = requests // 3, 2 * requests // 3
+    lost = world.quality.max(1) - world.quality[np.arange(requests), chosen]
+    regret = (float(lost[:fall].sum()), float(lost[fall:heal].sum()), float(lost[heal:].sum()))
+    hits = chosen == target
+    before = float(hits[max(0, fall - 500) : fall].mean())
+    if before < LEAST_SHARE:
+        return Figures(regret=regret, under_5=None, share_ill=None, healed=None)
+    counted = np.concatenate([[0], hits.cumsum()])
+    share = np.zeros(requests)
+    share[WINDOW - 1 :] = (counted[WINDOW:] - counted[:-WINDOW]) / WINDOW
+    under = _first(share[fall:heal] < 0.05)
+    return Figures(
+        regret=regret,
+        under_5=under,
+        share_ill=float(hits[fall + int(under) : heal].mean()) if math.isfinite(under) else before,
+        healed=_first(share[heal:] >= before / 2),
+    )
+
+
+def _first(happened: Any) -> float:
+    """Steps until the first True; infinite where there is none."""
+    where = np.flatnonzero(happened)
+    return float(where[0]) if len(where) else math.inf
+
+
+def _world(models: int, change: Change, requests: int, seed: int) -> tuple[World, int]:
+    """A planted world, and the model that falls."""
+    quality = np.random.default_rng([seed, 0]).uniform(0.3, 0.9, (models, TOPICS))
+    wins = np.bincount(quality.argmax(0), minlength=models)
+    target = int((wins + quality.mean(1)).argmax())
+    world = plant(quality, requests=requests, seed=seed)
+    ill = _illness(change, requests)
+    world.quality[:, target] += ill * (CHANCE - world.quality[:, target])
+    return world, target
+
+
+def _illness(change: Change, requests: int) -> Floats:
+    """(requests,) from 0, well, to 1, degraded to chance."""
+    at = np.arange(requests)
+    fall, heal = requests // 3, 2 * requests // 3
+    if change == "none":
+        return np.zeros(requests)
+    if change == "sudden":
+        return ((at >= fall) & (at < heal)).astype(float)
+    takes = requests / 6
+    return np.clip(np.minimum((at - fall) / takes, 1.0 - (at - heal) / takes), 0.0, 1.0)
+
+
+def _policies(world: World, seed: int) -> list[Policy]:
+    def random(stream: int) -> np.random.Generator:
+        return np.random.default_rng([seed, 2, stream])
+
+    names = [f"model {number}" for number in range(world.models)]
+    policies: list[Policy] = [
+        SagePolicy(names, world.codebook, random(0)),
+        LinUcb(world.models, world.queries.features.shape[1]),
+        Thompson(world.models, random(1)),
+        TopicThompson(world.models, random(2)),
+    ]
+    with contextlib.suppress(BackendMissing):
+        policies.append(SquareCb(world.models, seed=seed))
+    return policies
+
+
+def _row(change: Change, models: int, policy: str, runs: Sequence[Figures]) -> dict[str, Any]:
+    row: dict[str, Any] = {"change": change, "models": models, "policy": policy}
+    row |= _spread("regret", [sum(run.regret) for run in runs])
+    for part, name in enumerate(("before", "ill", "healed")):
+        row[f"regret_{name}"] = round(spread([run.regret[part] for run in runs]).median, 1)
+    used = [run for run in runs if run.healed is not None] if change != "none" else []
+    row["seeds_used"] = len(used)
+    row |= _spread("under_5", [run.under_5 for run in used])
+    row |= _spread("share_ill", [run.share_ill for run in used])
+    row |= _spread("healed", [run.healed for run in used])
+    quick = [run.healed <= 300 for run in used if run.healed is not None]
+    row["healed_in_300"] = sum(quick) / len(quick) if quick else None
+    return row
+
+
+def _spread(name: str, values: Sequence[float | None]) -> dict[str, float | None]:
+    """Median and extremes under three keys; None for what never happened."""
+    known = [value for value in values if value is not None]
+    found = spread(known) if known else None
+    ends = (
+        {"": found.median, "_low": found.low, "_high": found.high}
+        if found
+        else dict.fromkeys(("", "_low", "_high"))
+    )
+    return {
+        name + end: None if value is None or math.isinf(value) else round(value, 3)
+        for end, value in ends.items()
+    }
