@@ -13,6 +13,7 @@ from sage.zoo.catalog import (
     add_user_card,
     check_name,
     default_cards,
+    every_card,
     find_card,
     load_catalog,
     remove_user_card,
@@ -60,6 +61,16 @@ def test_the_shipped_cards_are_complete(home: Path) -> None:
         assert card.opt_in == bool(card.notice)
 
 
+def test_the_embedding_model_can_be_pulled_and_never_answers(home: Path) -> None:
+    assert set(every_card(home)) - set(load_catalog(home)) == {"minilm"}
+    card = every_card(home)["minilm"]
+    assert card.capabilities == {"embed"}
+    assert not card.default
+    assert card.filename == "minilm.onnx-tokenizer"
+    assert sum(member.bytes for member in card.members) == card.bytes
+    assert "rss_bytes" in card.rates
+
+
 def test_what_states_no_licence_is_opt_in(home: Path) -> None:
     card = load_catalog(home)["qwen2.5-coder-0.5b-instruct"]
     assert card.opt_in
@@ -100,10 +111,10 @@ def test_a_card_of_ones_own_can_be_taken_out_again(home: Path) -> None:
 
 
 def test_every_shipped_card_survives_the_file(home: Path) -> None:
-    shipped = load_catalog(home)
+    shipped = every_card(home)
     for card in shipped.values():
         add_user_card(home, card)
-    assert load_catalog(home) == shipped
+    assert every_card(home) == shipped
 
 
 def test_a_user_card_replaces_a_shipped_one(home: Path) -> None:
@@ -131,6 +142,7 @@ def test_a_fake_model_is_always_here(home: Path) -> None:
         (ENTRY.replace("file:/x.gguf", "package"), "do not add up"),
         (ENTRY.replace("file:/x.gguf", "fake"), "'fake' is both or neither"),
         (ENTRY + 'backend = "fake"', "'fake' is both or neither"),
+        (ENTRY + 'backend = "onnx_embedding"', "must come from a package"),
         (ENTRY + 'sha256 = "abc"', "which cannot be right"),
         (ENTRY + 'prompt_style = "poem"', "not one of chat, qa"),
         (ENTRY + "prior = { math = 2 }", "prior.math = 2, not a number from 0 to 1"),

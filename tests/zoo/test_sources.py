@@ -30,7 +30,7 @@ from sage.errors import (
 )
 from sage.events import Event, EventBus, ModelPulled, PullProgress
 from sage.zoo import sources, wheels
-from sage.zoo.card import ModelCard, WheelMember
+from sage.zoo.card import EMBEDDING, ModelCard, WheelMember
 from sage.zoo.sources import card_from_uri, model_path, present, pull, remove, state
 from sage.zoo.vet import read_gguf
 
@@ -130,6 +130,20 @@ def test_three_wheels_become_one_file(shop: Shop, home: Path) -> None:
     assert (done[0], done[-1]) == (0, shop.card.bytes)
     assert len(set(done)) > 8  # pip's own lines, between the members
     assert shop.events[-1] == ModelPulled(model="tiny", bytes=shop.card.bytes, seconds=0.0)
+
+
+def test_an_embedding_model_is_joined_and_hashed_but_is_no_gguf(shop: Shop, home: Path) -> None:
+    parts = [b"onnx" * 50, b"{}"]
+    members = tuple(shop.stock(number, part) for number, part in enumerate(parts, start=1))
+    whole = b"".join(parts)
+    changes = {"members": members, "bytes": len(whole), "sha256": hashlib.sha256(whole).hexdigest()}
+    with pytest.raises(UnsafeFile):  # as a model that answers it would be refused
+        shop.pull(home, **changes)
+    path = shop.pull(home, backend=EMBEDDING, **changes)
+    assert path.read_bytes() == whole
+    path.write_bytes(whole[:-1] + b"!")
+    assert shop.pull(home, backend=EMBEDDING, **changes).read_bytes() == whole
+    assert len(shop.calls()) == 6
 
 
 def test_what_is_there_is_not_fetched_again(shop: Shop, home: Path) -> None:
