@@ -85,6 +85,7 @@ def test_a_pattern_keeps_matching_models(make_outcomes: MakeOutcomes) -> None:
         ("queries", "[1]", "line 1: needs the strings"),
         ("queries", '{"id":"a","text":"","category":"c"}\n' * 2, "line 2: the id 'a' stands in line 1 too"),
         ("queries", "\n", "holds no question"),
+        ("queries", '{"id":"a","text":" ","category":"c"}', "holds no question"),
         ("models", "[", "models.json: not JSON"),
         ("models", "[]", "list of objects with a name"),
         ("models", '{"name": "a"}', "list of objects with a name"),

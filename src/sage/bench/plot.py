@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from sage.bench.frontier import hull
 from sage.errors import BackendMissing
 
@@ -60,9 +62,12 @@ def _frontier(axes: Any, rows: Sequence[Row], unit: str) -> None:
         form = f" ({row['form']})" if row["form"] else ""
         label = f"{row['policy']}{form}: {row['aiq']:.4f}"
         colour = _colour(str(row["policy"]))
+        # Straight between corners, which is a curve on an axis of logarithms.
+        costs = np.geomspace(corners[0][0], corners[-1][0], 200)
+        qualities = np.interp(costs, [cost for cost, _ in corners], [quality for _, quality in corners])
         axes.plot(
-            [cost for cost, _ in corners],
-            [100 * quality for _, quality in corners],
+            costs,
+            100 * qualities,
             "--" if row["form"] == "product" else "-",
             color=colour,
             label=label,

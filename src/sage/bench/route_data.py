@@ -188,7 +188,7 @@ def _read_queries(path: Path) -> tuple[tuple[str, ...], tuple[str, ...], tuple[s
         ids[values[0]] = number
         texts.append(values[1])
         categories.append(values[2])
-    if not ids:
+    if not any(text.strip() for text in texts):
         raise UsageError(f"{path} holds no question.", mend=FORMAT)
     return tuple(ids), tuple(texts), tuple(categories)
 

@@ -127,8 +127,17 @@ def route(
         console().print(f"AIQ {line['aiq']:.4f} +- {line['aiq_sd']:.4f} {line['policy']}{form}", markup=False)
     if out is None:
         return
-    command = f"sage bench route --train {train}"
-    command += f" --test {test}" if test else f" --seeds {seeds}"
+    given = {
+        "train": train.resolve().name,  # a result goes elsewhere than the folders it was made from
+        "test": test.resolve().name if test else None,
+        "mode": mode,
+        "models": f"'{models}'" if models != "*" else None,
+        "seeds": seeds,
+        "folds": None if test or leave_out_categories else folds,
+        "embedder": embedder,
+    }
+    command = " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
+    command = f"sage bench route {command}{' --leave-out-categories' * leave_out_categories}"
     more = {"results": measured["results"], "frontier": measured["frontier"]}
     result = write_result(
         out, suite="route", command=command, settings=measured["settings"], rows=rows, more=more
