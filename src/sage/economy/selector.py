@@ -108,8 +108,10 @@ class Selector:
         if not pinned:
             winner, mode = self._override(pool, ranked, score, price, beliefs.mean, state)
             if random is not None and mode == "permission" and state != "CRISIS" and len(lines) > 1:
-                drawn = _draw(beliefs, random)
-                tried = int(lines[permission(rule.form, drawn, cheap, persist)[lines].argmax()])
+                tried = trust.due_for_trial(pool.index, _only(lines, beliefs.mean))
+                if tried is None:
+                    drawn = permission(rule.form, _draw(beliefs, random), cheap, persist)
+                    tried = int(_only(lines, drawn).argmax())
                 if tried != winner and pool.atp[tried] - pool.atp[winner] <= limits.explore_atp:
                     winner, mode = tried, "explore"
                     if tried not in ranked:
@@ -117,6 +119,8 @@ class Selector:
         columns = (beliefs.mean, beliefs.sd, beliefs.evidence, price, cheap, persist, score, pool.atp)
         scores = _records(pool, ranked, columns)
         chosen = scores[ranked.index(winner)]
+        if not pinned:
+            trust.chose(chosen.name)
         return Decision(
             chosen=chosen.name,
             mode=mode,
@@ -231,6 +235,13 @@ class Selector:
                 if pool.memory_bytes[line] < pool.memory_bytes[winner] and price[line] <= price[winner]:
                     return line, "light"
         return winner, "permission"
+
+
+def _only(lines: npt.NDArray[np.intp], values: Floats) -> Floats:
+    """The values of these candidates, -inf for the others."""
+    kept = np.full(len(values), -math.inf)
+    kept[lines] = values[lines]
+    return kept
 
 
 def _draw(beliefs: Beliefs, random: np.random.Generator) -> Floats:

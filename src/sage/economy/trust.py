@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from sage.economy.belief import Beliefs, Evidence, Fit
 from sage.economy.context import Codebook, Context
+from sage.economy.drift import Drift, trial_wait
 from sage.types import Outcome, OutcomeSource
 
 __all__ = ["SOURCE_WEIGHT", "TrustBook", "TrustRow"]
@@ -41,7 +42,8 @@ class TrustRow:
     """What one node (``origin``) has seen of one candidate, as of ``at``.
 
     ``since``: when it began, which is the last reset; ``events``: outcomes learned since then, unfaded;
-    ``total``: their faded weight; ``sums`` and ``weights`` (cells,): faded quality and weight per cell.
+    ``total``: their faded weight; ``sums`` and ``weights`` (cells,): faded quality and weight per cell;
+    ``drift``: whether the candidate has changed, as far as its own node can tell.
     """
 
     origin: str
@@ -52,6 +54,7 @@ class TrustRow:
     total: float
     sums: Floats
     weights: Floats
+    drift: Drift = field(default_factory=Drift)
 
     @property
     def version(self) -> tuple[float, int]:
@@ -85,6 +88,12 @@ class TrustBook:
         self._names: list[str] = []
         self._since: list[float] = []
         self._events: list[int] = []
+        self._drifts: list[Drift] = []
+        self._choices = 0
+        self._chosen_at: list[int] = []
+        self._alarmed_at: list[int] = []
+        """Counted in choices of this process: trials are spaced by them."""
+        self._disgraced: set[int] = set()
         self._own = Evidence.empty(0, codebook.cells)
         self._all = self._own
         """What all origins have seen, added up; the same object while there are no others."""
@@ -161,18 +170,40 @@ class TrustBook:
             del self._recent[next(iter(self._recent))]
         line = self._line(outcome.candidate)
         value, at, half_life = outcome.quality - outcome.shift, outcome.at, self._half_life
-        for evidence in (self._own,) if self._all is self._own else (self._own, self._all):
+        books = (self._own,) if self._all is self._own else (self._own, self._all)
+        alarm = self._watch(line, outcome, context, weight, books)
+        for evidence in books:
             evidence.learn(line, context, value, weight=weight, at=at, half_life=half_life)
         self._events[line] += 1
-        self._fit.update(
-            self._all,
-            line,
-            context,
-            priors=self._priors[: len(self._names)],
-            now=at,
-            half_life=half_life,
-        )
+        priors = self._priors[: len(self._names)]
+        if alarm:
+            self._fit.refresh(self._all, priors=priors, now=at, half_life=half_life)
+        else:
+            self._fit.update(self._all, line, context, priors=priors, now=at, half_life=half_life)
         return True
+
+    def chose(self, candidate: str) -> None:
+        """A choice was made: trials of candidates in disgrace are spaced by choices."""
+        self._choices += 1
+        self._chosen_at[self._line(candidate)] = self._choices
+
+    def due_for_trial(self, index: Mapping[str, int], mean: Floats) -> int | None:
+        """The place of a candidate in disgrace that should be tried again, if one is due.
+
+        ``index`` says where each candidate stands in ``mean``, what is believed of it; -inf may not be tried.
+        Best where it would win if it were well again, so that a trial that succeeds was worth it.
+        """
+        due: list[tuple[int, int]] = []
+        for line in self._disgraced:
+            place = index.get(self._names[line])
+            if place is None or mean[place] == -math.inf:
+                continue
+            late = self._choices - self._chosen_at[line]
+            wait = trial_wait(self._choices - self._alarmed_at[line])
+            would_win = mean[place] - self._drifts[line].level >= mean.max()
+            if late >= wait and (would_win or late >= 3 * wait):
+                due.append((late, place))
+        return max(due)[1] if due else None
 
     def reset(self, candidate: str, at: float) -> None:
         """Forget a candidate, here and in every book that this one is merged into."""
@@ -206,7 +237,47 @@ class TrustBook:
             total=float(self._own.total[line]),
             sums=self._own.sums[line].copy(),
             weights=self._own.weights[line].copy(),
+            drift=self._drifts[line],
         )
+
+    def drift(self, candidate: str) -> Drift:
+        """Whether a candidate has changed, as far as this node can tell."""
+        line = self._lines.get(candidate)
+        return Drift() if line is None else self._drifts[line]
+
+    def _watch(
+        self, line: int, outcome: Outcome, context: Context, weight: float, books: tuple[Evidence, ...]
+    ) -> bool:
+        """Hold an outcome against what was expected; where a candidate has changed, move what is believed of
+        it. True at an alarm."""
+        expected = self._fit.read(
+            self._all,
+            len(self._names),
+            np.array([line]),
+            context,
+            priors=self._priors[line : line + 1],
+            shifts=np.array([outcome.shift]),
+            families=None,
+            now=outcome.at,
+            half_life=self._half_life,
+        )
+        seen = self._drifts[line].see(
+            expected=float(expected.mean[0]), quality=outcome.quality, weight=weight
+        )
+        self._set_drift(line, seen.state)
+        if seen.move:
+            for evidence in books:
+                evidence.sums[line] += seen.move * evidence.weights[line]
+        if seen.alarm:
+            self._alarmed_at[line] = self._choices
+        return seen.alarm
+
+    def _set_drift(self, line: int, drift: Drift) -> None:
+        self._drifts[line] = drift
+        if drift.disgraced:
+            self._disgraced.add(line)
+        else:
+            self._disgraced.discard(line)
 
     def _line(self, candidate: str) -> int:
         """The candidate's line; a new, empty one for a candidate that was never seen."""
@@ -217,6 +288,9 @@ class TrustBook:
         self._names.append(candidate)
         self._since.append(self._resets.get(candidate, 0.0))
         self._events.append(0)
+        self._drifts.append(Drift())
+        self._chosen_at.append(self._choices)
+        self._alarmed_at.append(self._choices)
         if line >= len(self._priors):
             room = max(8, 2 * line)
             alone = self._all is self._own
@@ -237,6 +311,7 @@ class TrustBook:
                 if row.version > (self._since[line], self._events[line]):
                     self._since[line], self._events[line] = row.version
                     self._own.put(line, row.sums, row.weights, row.total, row.at)
+                    self._set_drift(line, row.drift)
                 continue
             known = self._foreign.get((row.origin, row.candidate))
             if known is None or known.version < row.version:
@@ -246,6 +321,7 @@ class TrustBook:
             if self._since[line] < at:
                 self._since[line], self._events[line] = at, 0
                 self._own.scale(line, 0.0)
+                self._set_drift(line, Drift())
         self._foreign = {
             key: row
             for key, row in self._foreign.items()
@@ -262,9 +338,11 @@ class TrustBook:
                 line = self._line(row.candidate)
                 self._all.fade(line, row.at, self._half_life)
                 kept = math.exp2(min(0.0, row.at - float(self._all.at[line])) / self._half_life)
+                # A change seen here holds for what others saw before it, too.
+                moved = row.sums + self._drifts[line].level * row.weights
                 self._all.put(
                     line,
-                    self._all.sums[line] + kept * row.sums,
+                    self._all.sums[line] + kept * moved,
                     self._all.weights[line] + kept * row.weights,
                     float(self._all.total[line]) + kept * row.total,
                     float(self._all.at[line]),
@@ -284,5 +362,5 @@ def _check(row: TrustRow, cells: int) -> None:
             raise ValueError(f"the row of {row.candidate} needs {cells} finite sums and as many weights")
     if not (math.isfinite(row.at) and math.isfinite(row.total) and row.total >= 0.0 and row.events >= 0):
         raise ValueError(f"the row of {row.candidate} holds numbers that cannot be")
-    if (row.weights < 0.0).any() or (np.abs(row.sums) > 2.0 * row.weights + 1e-9).any():
+    if (row.weights < 0.0).any() or (np.abs(row.sums) > 3.0 * row.weights + 1e-9).any():
         raise ValueError(f"the row of {row.candidate} holds sums beyond its weights")

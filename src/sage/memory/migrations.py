@@ -125,6 +125,7 @@ CREATE TABLE trust_rows (
     total     REAL NOT NULL,
     sums      BLOB NOT NULL,
     weights   BLOB NOT NULL,
+    drift     TEXT NOT NULL,             -- JSON of sage.economy.drift.Drift
     PRIMARY KEY (codebook, origin, candidate)
 );
 CREATE TABLE trust_resets (

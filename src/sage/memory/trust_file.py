@@ -6,6 +6,7 @@ Must not know: where the file is or what becomes of the book.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from sage.economy.context import Codebook
+from sage.economy.drift import Drift
 from sage.economy.trust import TrustBook, TrustRow
 from sage.errors import UnsafeFile, UsageError
 
@@ -39,6 +41,7 @@ def book_to_json(book: TrustBook) -> str:
                 "cells": cells.tolist(),
                 "sums": row.sums[cells].tolist(),
                 "weights": row.weights[cells].tolist(),
+                "drift": dataclasses.asdict(row.drift),
             }
         )
     book_json = {
@@ -97,7 +100,15 @@ def _row(row: dict[str, Any], cells: int, now: float) -> TrustRow:
         total=float(row["total"]),
         sums=sums,
         weights=weights,
+        drift=_drift(row["drift"]),
     )
+
+
+def _drift(numbers: dict[str, float]) -> Drift:
+    drift = Drift(**{name: float(value) for name, value in numbers.items()})  # type: ignore[arg-type]
+    if not all(math.isfinite(value) for value in dataclasses.astuple(drift)) or abs(drift.level) > 1.0:
+        raise ValueError("its drift cannot be")
+    return drift
 
 
 def _time(value: float, now: float) -> float:

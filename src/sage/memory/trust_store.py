@@ -16,10 +16,11 @@ import numpy as np
 from sage.clock import Clock
 from sage.config import SelectorSettings
 from sage.economy.context import Context
+from sage.economy.drift import Drift
 from sage.economy.trust import TrustBook, TrustRow
 from sage.memory.db import Database
 from sage.memory.locate import Locator
-from sage.memory.verbatim import VerbatimStore
+from sage.memory.verbatim import VerbatimStore, to_json
 from sage.types import Outcome, new_id
 
 __all__ = ["TrustStore"]
@@ -183,7 +184,7 @@ class TrustStore:
 
     def _rows(self) -> list[TrustRow]:
         found = self._db.execute(
-            "SELECT origin, candidate, since, events, at, total, sums, weights FROM trust_rows"
+            "SELECT origin, candidate, since, events, at, total, sums, weights, drift FROM trust_rows"
             " WHERE codebook = ?",
             (self.locator.codebook.id,),
         )
@@ -197,8 +198,9 @@ class TrustStore:
                 total=total,
                 sums=np.frombuffer(sums, "<f8").astype(float),
                 weights=np.frombuffer(weights, "<f8").astype(float),
+                drift=Drift(**json.loads(drift)),
             )
-            for origin, candidate, since, events, at, total, sums, weights in found
+            for origin, candidate, since, events, at, total, sums, weights, drift in found
         ]
 
     def _write(self, row: TrustRow | None) -> None:
@@ -206,8 +208,8 @@ class TrustStore:
             return
         self._db.execute(
             "INSERT OR REPLACE INTO trust_rows"
-            " (codebook, origin, candidate, since, events, at, total, sums, weights)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " (codebook, origin, candidate, since, events, at, total, sums, weights, drift)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 self.locator.codebook.id,
                 row.origin,
@@ -218,6 +220,7 @@ class TrustStore:
                 row.total,
                 row.sums.astype("<f8").tobytes(),
                 row.weights.astype("<f8").tobytes(),
+                to_json(row.drift),
             ),
         )
 
