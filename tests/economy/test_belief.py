@@ -48,7 +48,6 @@ def test_without_evidence_it_is_the_card(make_book: Make, place: Place) -> None:
     beliefs = make_book().beliefs(("a", "b"), place(), priors=priors, shifts=shifts, now=0.0)
     assert beliefs.mean == pytest.approx([0.7, 0.65])
     assert beliefs.evidence.tolist() == [0.0, 0.0]
-    assert beliefs.outcomes == 0.0
     assert (beliefs.sd > 0.2).all()
 
 
@@ -96,7 +95,6 @@ def test_a_belief_is_always_a_quality(
         assert ((beliefs.mean >= 0.0) & (beliefs.mean <= 1.0)).all()
         assert ((beliefs.sd > 0.0) & (beliefs.sd < 0.5)).all()
         assert ((beliefs.evidence >= 0.0) & (beliefs.evidence <= len(history) + 1e-9)).all()
-        assert 0.0 <= beliefs.outcomes <= len(history) + 1e-9
 
 
 @given(qualities=st.lists(st.floats(0.0, 1.0), max_size=8), last=st.sampled_from([0.0, 1.0]))
