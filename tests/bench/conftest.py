@@ -20,8 +20,7 @@ class MakeOutcomes(Protocol):
     def __call__(self, folder: str, *, count: int = 90, seed: int = 0, **replaced: Any) -> Path: ...
 
 
-@pytest.fixture
-def make_outcomes(tmp_path: Path) -> MakeOutcomes:
+def maker(root: Path) -> MakeOutcomes:
     """A folder of three topics and four models: one expert for each topic, and ``plain``, decent at all and
     cheap. Keywords replace a file: an array, or text (None leaves the file out)."""
 
@@ -52,7 +51,7 @@ def make_outcomes(tmp_path: Path) -> MakeOutcomes:
             "answers": np.where(scores > 0, right, wrong).astype(np.int8),
         }
         files.update(replaced)
-        path = tmp_path / folder
+        path = root / folder
         path.mkdir()
         for name, content in files.items():
             if isinstance(content, np.ndarray):
@@ -63,3 +62,9 @@ def make_outcomes(tmp_path: Path) -> MakeOutcomes:
         return path
 
     return make
+
+
+@pytest.fixture
+def make_outcomes(tmp_path: Path) -> MakeOutcomes:
+    """See :func:`maker`."""
+    return maker(tmp_path)

@@ -32,7 +32,7 @@ def quiet(_text: str) -> None:
 
 @pytest.fixture
 def world(make_outcomes: MakeOutcomes, home: Path) -> tuple[Outcomes, Views]:
-    outcomes = load_outcomes(make_outcomes("world", count=300))
+    outcomes = load_outcomes(make_outcomes("world", count=210))
     return outcomes, embed_texts(outcomes.texts, HashingEmbedder(), home, progress=quiet)
 
 
@@ -45,9 +45,9 @@ def test_every_question_is_tested_once_a_seed(world: tuple[Outcomes, Views]) -> 
     plan = Plan(modes=("full",), seeds=2, folds=4)
     for seed in range(2):
         parts = splits(outcomes, plan, seed)
-        assert sorted(np.concatenate([part.test for part in parts])) == list(range(300))
+        assert sorted(np.concatenate([part.test for part in parts])) == list(range(210))
         for part in parts:
-            assert sorted([*part.train, *part.test]) == list(range(300))
+            assert sorted([*part.train, *part.test]) == list(range(210))
     assert (splits(outcomes, plan, 0)[0].test != splits(outcomes, plan, 1)[0].test).any()
     assert (splits(outcomes, plan, 0)[0].train == splits(outcomes, plan, 0)[0].train).all()
 
@@ -64,9 +64,9 @@ def test_a_left_out_category_is_in_no_training_set(world: tuple[Outcomes, Views]
 
 def test_given_a_test_set_nothing_of_it_is_learned(world: tuple[Outcomes, Views]) -> None:
     outcomes, _ = world
-    (part,) = splits(outcomes, Plan(modes=("full",), seeds=1, trained=200), 0)
-    assert sorted(part.train) == list(range(200))
-    assert list(part.test) == list(range(200, 300))
+    (part,) = splits(outcomes, Plan(modes=("full",), seeds=1, trained=140), 0)
+    assert sorted(part.train) == list(range(140))
+    assert list(part.test) == list(range(140, 210))
 
 
 def test_figures_of_a_run(world: tuple[Outcomes, Views]) -> None:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from sage.bench.policies import Queries
 from sage.bench.route_data import Floats, Ints, Outcomes
 from sage.bench.route_views import Views
-from sage.economy.context import Codebook, fit_centroids
+from sage.economy.context import Codebook
 from sage.memory.codebook import fit_codebook
 
 __all__ = ["COMPONENTS", "FIRST_TEXTS", "Arena", "build_arena", "principal_components"]
@@ -30,12 +30,10 @@ COMPONENTS = 24
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arena:
-    """``train`` in the order of the stream, and ``test``. ``centroids``: clusters of the texts that the
-    codebook was fitted on, over all views together, for peers."""
+    """``train`` in the order of the stream, and ``test``."""
 
     seed: int
     codebook: Codebook
-    centroids: npt.NDArray[np.float32]
     train: Queries
     test: Queries
 
@@ -46,18 +44,16 @@ def build_arena(
     """``train`` and ``test`` are row numbers; ``first``: how many training texts the cells are fitted on."""
     known = train if first is None else train[:first]
     codebook = fit_codebook(views.part(known), seed=seed)
-    vectors = views.peers_see({view.name: view.weight for view in codebook.views})
     queries = Queries(
         ids=outcomes.ids,
         categories=outcomes.categories,
         contexts=views.place(codebook),
-        vectors=vectors,
-        features=principal_components(vectors, train, seed=seed),
+        vectors=views.joined,
+        features=principal_components(views.joined, train, seed=seed),
     )
     return Arena(
         seed=seed,
         codebook=codebook,
-        centroids=fit_centroids(vectors[known], 32, seed=seed),
         train=queries.part(train),
         test=queries.part(test),
     )

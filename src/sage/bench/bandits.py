@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from sage.bench.policies import Mode, Queries, Query
 from sage.bench.route_data import Floats
+from sage.economy.context import fit_centroids
 from sage.errors import BackendMissing
 
 __all__ = ["Bandit", "EpsilonGreedy", "LinUcb", "SquareCb", "Thompson"]
@@ -63,11 +64,15 @@ class EpsilonGreedy(Bandit):
 
     name = "epsilon_greedy"
     EPSILON = 0.1
+    CLUSTERS = 32
     STRENGTH = 10.0
 
-    def __init__(self, models: int, centroids: npt.NDArray[np.float32], random: np.random.Generator) -> None:
-        self._centroids, self._random = centroids, random
-        self._sum, self._count = np.zeros((2, len(centroids), models))
+    def __init__(
+        self, models: int, texts: npt.NDArray[np.float32], random: np.random.Generator, *, seed: int
+    ) -> None:
+        """``texts`` (n, width): the vectors that clusters are fitted on."""
+        self._centroids, self._random = fit_centroids(texts, self.CLUSTERS, seed=seed), random
+        self._sum, self._count = np.zeros((2, len(self._centroids), models))
         self._all, self._times = np.full(models, 0.5), np.ones(models)
 
     def choose(self, query: Query) -> int:

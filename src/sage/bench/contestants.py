@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from sage.bench.arena import Arena
+from sage.bench.arena import FIRST_TEXTS, Arena
 from sage.bench.bandits import EpsilonGreedy, LinUcb, SquareCb, Thompson
 from sage.bench.policies import Mode, Policy
 from sage.bench.route_data import Outcomes
@@ -44,7 +44,7 @@ def contestants(outcomes: Outcomes, arena: Arena, mode: Mode) -> tuple[list[Poli
         makers = [
             lambda: Random(models, random(0)),
             lambda: Thompson(models, random(1)),
-            lambda: EpsilonGreedy(models, arena.centroids, random(2)),
+            lambda: EpsilonGreedy(models, arena.train.vectors[:FIRST_TEXTS], random(2), seed=arena.seed),
             lambda: LinUcb(models, width),
             lambda: SquareCb(models, seed=arena.seed),
             lambda: SagePolicy(outcomes.models, arena.codebook, random(3)),

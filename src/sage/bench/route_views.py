@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from sage.economy.context import Codebook, Context
 from sage.errors import BackendMissing
+from sage.memory.codebook import VIEW_WEIGHTS
 from sage.memory.structure import structure
 
 __all__ = ["CACHE_BYTES", "TextEmbedder", "Views", "embed_texts", "open_named_embedder"]
@@ -48,18 +49,16 @@ class TextEmbedder(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Views:
-    """A data set as its vectors: view name -> (texts, width) unit rows; ``structures`` (texts,)."""
+    """A data set as its vectors: view name -> (texts, width) unit rows; ``structures`` (texts,).
+
+    ``joined`` (texts, width of all views): unit rows, what peers see. A view's share of a cosine is its
+    weight in SAGE's codebook, so that all read the same mixture.
+    """
 
     embedder: str
     vectors: Mapping[str, Vectors]
     structures: npt.NDArray[np.intp]
-
-    def peers_see(self, weights: Mapping[str, float]) -> Vectors:
-        """(texts, width of all views) unit rows. A view's share of a cosine is its weight here, so that
-        peers read the same mixture of views as SAGE does."""
-        total = sum(weights[name] for name in self.vectors)
-        parts = [v * np.sqrt(weights[name] / total) for name, v in self.vectors.items()]
-        return np.hstack(parts).astype(np.float32)
+    joined: Vectors
 
     def then(self, other: Views) -> Views:
         """Both data sets, one after the other."""
@@ -67,6 +66,7 @@ class Views:
             embedder=self.embedder,
             vectors={name: np.concatenate([v, other.vectors[name]]) for name, v in self.vectors.items()},
             structures=np.concatenate([self.structures, other.structures]),
+            joined=np.concatenate([self.joined, other.joined]),
         )
 
     def part(self, rows: npt.NDArray[np.intp]) -> dict[str, Vectors]:
@@ -108,7 +108,10 @@ def embed_texts(
         vectors = _embed(texts, embedder, progress)
         _keep(path, vectors)
     structures = np.array([structure(text) for text in texts], np.intp)
-    return Views(embedder=embedder.name, vectors=vectors, structures=structures)
+    weights = VIEW_WEIGHTS[embedder.name]
+    total = sum(weights[name] for name in vectors)
+    joined = np.hstack([rows * np.float32(np.sqrt(weights[name] / total)) for name, rows in vectors.items()])
+    return Views(embedder=embedder.name, vectors=vectors, structures=structures, joined=joined)
 
 
 def _embed(
