@@ -68,6 +68,23 @@ def test_after_a_return_the_level_goes_back_to_where_it_was() -> None:
 
 
 @pytest.mark.parametrize("truth", [0.05, 0.3, 0.5, 0.9, 1.0])
+def test_disgrace_ends_with_a_hundred_outcomes_at_the_old_level() -> None:
+    drift = Drift(seen=100.0, level=0.0, outcomes=5.0, falls=1)
+    for _ in range(94):
+        drift = drift.see(expected=0.5, quality=0.5).state
+        assert drift.disgraced
+    drift = drift.see(expected=0.5, quality=0.5).state
+    assert not drift.disgraced
+
+
+def test_who_never_fell_is_in_no_disgrace() -> None:
+    learner = Learner(known=0.25)
+    learner.run(0.75, 60, 5)
+    assert learner.alarms
+    assert learner.drift.level > 0.2
+    assert not learner.drift.disgraced
+
+
 def test_no_alarm_where_nothing_changes(truth: float) -> None:
     learner = Learner(known=truth)
     learner.run(truth, 10_000, 3)
@@ -105,7 +122,7 @@ def test_weak_sources_need_more_outcomes_for_an_alarm() -> None:
 
 
 def test_in_disgrace_less_makes_hope() -> None:
-    well, ill = Drift(seen=100.0), Drift(seen=100.0, level=-0.5, outcomes=20.0)
+    well, ill = Drift(seen=100.0), Drift(seen=100.0, level=-0.5, outcomes=20.0, falls=1)
     alarms = {}
     for name, drift in (("well", well), ("ill", ill)):
         for number in range(1, 100):

@@ -13,8 +13,9 @@ against what was expected of it, in two cumulative sums (CUSUM, Page 1954; withi
 
 An alarm moves all beliefs about the candidate by the mean surprise since the sum last stood at 0: what it was
 good at compared with its other work is kept, and it is there when the candidate is well again. Afterwards the
-level follows the mean of the outcomes since the change. A candidate whose level lies below what it was is in
-disgrace, and gets no work by merit: it is tried again now and then, or nobody would see it heal.
+level follows the mean of the outcomes since the change. A candidate that fell is in disgrace until it has
+stood at its old level for a while. It gets no work by merit: it is tried again now and then, or nobody would
+see it heal.
 
 Constants: simulated pools of 3, 8 and 20 candidates and the routing data, docs/lab.md.
 """
@@ -40,7 +41,11 @@ ACQUAINTANCE = 30.0
 """Outcomes before the watch begins: until then beliefs are the card's, and its error is no change."""
 
 DISGRACE = 0.05
-"""How far below its old level a candidate must lie to be in disgrace."""
+"""How far below its old level a candidate that fell must lie to be in disgrace."""
+
+PROVEN = 100.0
+"""Outcomes since the last alarm that its level must rest on to be believed. Without, a false hope that fails
+under the eyes of nobody ends the trials: 1 of 10 never came back."""
 
 TRIAL = 30
 """Requests between two trials of a candidate in disgrace, at first: 3.3 % of them."""
@@ -55,8 +60,8 @@ class Drift:
 
     ``seen``: outcomes so far. ``worse``, ``better``: the cumulative sums; ``*_weight``, ``*_sum``: outcomes
     since the sum last stood at 0, and their quality beyond what was expected. ``level``: how far beliefs have
-    been moved since the beginning; ``outcomes``: how many it rests on, 0 before the first alarm; ``alarms``:
-    how many there were.
+    been moved since the beginning; ``outcomes``: how many it rests on, 0 before the first alarm; ``falls``:
+    alarms because it had become worse.
     """
 
     seen: float = 0.0
@@ -68,12 +73,12 @@ class Drift:
     better_sum: float = 0.0
     level: float = 0.0
     outcomes: float = 0.0
-    alarms: int = 0
+    falls: int = 0
 
     @property
     def disgraced(self) -> bool:
-        """Worse than it once was."""
-        return self.level < -DISGRACE
+        """It fell, and has not proven since that it is well again."""
+        return self.falls > 0 and (self.level < -DISGRACE or self.outcomes < PROVEN)
 
     def see(self, *, expected: float, quality: float, weight: float = 1.0) -> Seen:
         """Take in one outcome that was expected to be ``expected`` and was ``quality``, both in [0, 1].
@@ -99,9 +104,9 @@ class Drift:
         worse_weight, worse_sum = _since(worse, self.worse_weight, self.worse_sum, weight, surprise)
         better_weight, better_sum = _since(better, self.better_weight, self.better_sum, weight, surprise)
         if worse > PATIENCE:
-            return self._alarm(worse_sum / worse_weight, worse_weight)
+            return self._alarm(worse_sum / worse_weight, worse_weight, falls=1)
         if better > (HOPE if self.disgraced else PATIENCE):
-            return self._alarm(better_sum / better_weight, better_weight)
+            return self._alarm(better_sum / better_weight, better_weight, falls=0)
         outcomes = self.outcomes + weight if self.outcomes else 0.0
         level = self._moved(weight * surprise / outcomes) if outcomes else self.level
         state = replace(
@@ -118,9 +123,9 @@ class Drift:
         )
         return Seen(state=state, move=level - self.level, alarm=False)
 
-    def _alarm(self, change: float, outcomes: float) -> Seen:
+    def _alarm(self, change: float, outcomes: float, *, falls: int) -> Seen:
         level = self._moved(change)
-        state = Drift(seen=self.seen, level=level, outcomes=outcomes, alarms=self.alarms + 1)
+        state = Drift(seen=self.seen, level=level, outcomes=outcomes, falls=self.falls + falls)
         return Seen(state=state, move=level - self.level, alarm=True)
 
     def _moved(self, change: float) -> float:
