@@ -9,6 +9,7 @@ Order, strongest first: flag > ``SAGE_SECTION__KEY`` > ``./sage.toml`` > ``SAGE_
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import tomllib
 from collections.abc import Mapping
@@ -39,6 +40,7 @@ __all__ = [
     "load_settings",
     "origins",
     "sage_home",
+    "toml_value",
 ]
 
 ENV_PREFIX = "SAGE_"
@@ -268,6 +270,10 @@ def example_toml() -> str:
             continue
         lines += ["", f"# {(section.__doc__ or '').strip()}", f"[{name}]"]
         for key, field in section.model_fields.items():
-            default = str(field.default).lower() if isinstance(field.default, bool) else field.default
-            lines += [f"# {field.description}", f"# {key} = {default}"]
+            lines += [f"# {field.description}", f"# {key} = {toml_value(field.default)}"]
     return "\n".join(lines) + "\n"
+
+
+def toml_value(value: object) -> str:
+    """A setting's value as TOML writes it."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool) else str(value)

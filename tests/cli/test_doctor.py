@@ -102,7 +102,7 @@ def test_database(home: Path) -> None:
     with Database(path) as db:
         for number in range(200):
             db.execute("INSERT INTO facts (name, value) VALUES (?, ?)", (str(number), "x" * 500))
-    expect(checks.check_database(path), "OK", "schema version 1", "integrity ok")
+    expect(checks.check_database(path), "OK", "schema version 2", "integrity ok")
     content = bytearray(path.read_bytes())
     path.write_bytes(bytes(content[:-4096]) + b"\xff" * 4096)
     expect(checks.check_database(path), "FAIL", "damaged")

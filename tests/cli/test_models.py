@@ -225,7 +225,7 @@ def test_a_slow_check_is_announced(
 
 
 def measure(home: Path, model: str, **rates: float) -> None:
-    with open_books(home, load_settings(), FakeClock()) as (_store, books):
+    with open_books(home, load_settings(), FakeClock()) as (_store, books, _trust):
         books.measure(model, rates.items())
 
 

@@ -12,13 +12,16 @@ import apsw
 import psutil
 import pytest
 
-from sage.config import ModelSettings, Settings
+from sage.config import ModelSettings, SelectorSettings, Settings
 from sage.events import EventBus
 from sage.kernel.sense import Request
 from sage.kernel.session import open_kernel
 from sage.kernel.tick import Kernel
 from sage.types import Message
 from sage.zoo.card import ModelCard
+
+STEADY = SelectorSettings(explore_share=0.0)
+"""Nothing is tried by chance: the same request gets the same answer."""
 
 
 @pytest.fixture(scope="session")
@@ -57,7 +60,7 @@ def make_kernel(home: Path) -> Iterator[Callable[..., Kernel]]:
             return stack.enter_context(
                 open_kernel(
                     home=home,
-                    settings=settings or Settings(models=limits),
+                    settings=settings or Settings(models=limits, selector=STEADY),
                     catalog={card.name: card for card in cards},
                     bus=bus,
                 )

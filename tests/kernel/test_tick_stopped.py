@@ -195,9 +195,10 @@ def test_two_processes_share_one_home(home: Path, make_kernel: MakeKernel, accou
     balances = accounts()
     assert balances["spent"] == spent > 0
     for name in "ab":
-        record = kernel.books.trust().record(name, "chat")
-        assert record is not None
-        assert record.weight == pytest.approx(6, rel=1e-3)
+        with kernel.trust.book() as book:
+            row = book.row(name)
+        assert row is not None
+        assert (row.events, row.total) == (6, pytest.approx(6, rel=1e-3))
 
 
 def test_two_threads_share_one_kernel(make_card: MakeCard, make_kernel: MakeKernel, ask: Ask) -> None:

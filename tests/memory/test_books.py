@@ -1,4 +1,4 @@
-"""Trust, rates and ATP, as they are kept between processes."""
+"""Rates and ATP, as they are kept between processes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 
 from sage.clock import FakeClock
-from sage.config import AtpSettings, SelectorSettings
-from sage.errors import BudgetSpent, StoreError, TurnNotFound
+from sage.config import AtpSettings
+from sage.errors import BudgetSpent
 from sage.memory.books import RATE_WEIGHT, Books
 from sage.memory.db import Database
 from sage.memory.verbatim import VerbatimStore
-from sage.types import Message, Outcome, OutcomeSource, Situation
+from sage.types import Message, Situation
 
-ATP = AtpSettings(capacity=100.0, recovery_per_s=0.5, grant=30.0)
 DAY = 86_400.0
+ATP = AtpSettings(capacity=100.0, recovery_per_s=0.5, grant=30.0)
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def books(db: Database, clock: FakeClock) -> Books:
 
 
 def open_again(db: Database, clock: FakeClock, atp: AtpSettings = ATP) -> Books:
-    return Books(db, VerbatimStore(db, clock), clock, atp, SelectorSettings())
+    return Books(db, VerbatimStore(db, clock), clock, atp)
 
 
 def balances(db: Database) -> dict[str, int]:
@@ -61,18 +61,6 @@ def turn(db: Database, clock: FakeClock, name: str = "turn-1") -> None:
         session="s",
     )
     VerbatimStore(db, clock).begin(name, situation)
-
-
-def told(clock: FakeClock, quality: float, *, event: str = "e1", source: OutcomeSource = "user") -> Outcome:
-    return Outcome(
-        event_id=event,
-        turn_id="turn-1",
-        candidate="a",
-        kind="fact",
-        quality=quality,
-        source=source,
-        at=clock.time(),
-    )
 
 
 # --- ATP ---
@@ -165,55 +153,6 @@ def test_the_books_are_there_when_opened_again(books: Books, db: Database, clock
     again = open_again(db, clock)
     assert again.balance() == 70.0
     assert again.settle("turn-1", spent=10) == 10.0
-
-
-# --- trust ---
-
-
-def test_an_outcome_is_learned_once(books: Books, db: Database, clock: FakeClock) -> None:
-    turn(db, clock)
-    assert books.learn(told(clock, 1.0)) is True
-    assert books.learn(told(clock, 0.0)) is False  # the same event, whatever it says now
-    record = open_again(db, clock).trust().record("a", "fact")
-    assert record is not None
-    assert (record.weight, record.quality, record.updated_at) == (1.0, 1.0, clock.time())
-
-
-def test_trust_fades_with_the_half_life_of_the_settings(books: Books, db: Database, clock: FakeClock) -> None:
-    turn(db, clock)
-    books.learn(told(clock, 1.0))
-    assert books.trust().belief("a", "fact", {"*": 0.5}, clock.time()).mean == pytest.approx(3 / 5)
-    clock.advance(30 * DAY)
-    assert books.trust().belief("a", "fact", {"*": 0.5}, clock.time()).evidence == pytest.approx(0.5)
-    books.learn(told(clock, 0.0, event="e2"))
-    record = books.trust().record("a", "fact")
-    assert record is not None
-    assert record.weight == pytest.approx(1.5)
-    assert record.quality == pytest.approx(0.5 / 1.5)
-
-
-def test_self_praise_is_stored_and_teaches_nothing(books: Books, db: Database, clock: FakeClock) -> None:
-    turn(db, clock)
-    assert books.learn(told(clock, 1.0, source="self")) is True
-    assert books.trust().record("a", "fact") is None
-    assert len(VerbatimStore(db, clock).outcomes("turn-1")) == 1
-
-
-@pytest.mark.parametrize("quality", [2.0, -1.0, float("nan")])
-def test_an_outcome_that_is_refused_leaves_no_trace(
-    quality: float, books: Books, db: Database, clock: FakeClock
-) -> None:
-    turn(db, clock)
-    with pytest.raises((ValueError, StoreError)):
-        books.learn(told(clock, quality))
-    assert VerbatimStore(db, clock).outcomes("turn-1") == []
-    assert books.trust().record("a", "fact") is None
-
-
-def test_an_outcome_of_no_turn_is_refused(books: Books, clock: FakeClock) -> None:
-    with pytest.raises(TurnNotFound):
-        books.learn(told(clock, 1.0))
-    assert books.trust().record("a", "fact") is None
 
 
 # --- rates ---

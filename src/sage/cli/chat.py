@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+
 import typer
 
 from sage.cli.options import DialOption, ModelOption, SessionOption, SystemOption, dial_of

@@ -25,7 +25,7 @@ def show(
 ) -> None:
     """Every setting and its value."""
     from sage.cli.render import emit_json
-    from sage.config import load_settings, origins
+    from sage.config import load_settings, origins, toml_value
 
     found = origins(load_settings())
     if json and origin:
@@ -34,9 +34,9 @@ def show(
         emit_json({key: value for key, (value, _) in found.items()})
     else:
         keys = max(len(key) for key in found)
-        values = max(len(_toml(value)) for value, _ in found.values())
+        values = max(len(toml_value(value)) for value, _ in found.values())
         for key, (value, source) in found.items():
-            line = f"{key:<{keys}} = {_toml(value):<{values}}"
+            line = f"{key:<{keys}} = {toml_value(value):<{values}}"
             typer.echo(f"{line}  # {source}" if origin else line.rstrip())
 
 
@@ -71,7 +71,3 @@ def path(json: Json = False) -> None:
         typer.echo(f"file: {file}")
     if not files:
         typer.echo(f"file: none; sage config schema --toml > {home / 'sage.toml'} makes one")
-
-
-def _toml(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)

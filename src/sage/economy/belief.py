@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from sage.economy.context import Codebook, Context
 
-__all__ = ["Beliefs", "Evidence", "Fit"]
+__all__ = ["Beliefs", "Fit", "Sums"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -46,16 +46,15 @@ NEVER = -1e18
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Beliefs:
     """For each candidate asked about: expected quality in [0, 1], its standard deviation, and how many
-    outcomes of such contexts stand behind it. ``outcomes`` is the faded number of all outcomes there are."""
+    outcomes of such contexts stand behind it."""
 
     mean: Floats
     sd: Floats
     evidence: Floats
-    outcomes: float
 
 
 @dataclass(kw_only=True, slots=True)
-class Evidence:
+class Sums:
     """Faded sums, one line a candidate, each as of its own time ``at``.
 
     ``sums`` and ``weights`` (candidates, cells), ``total`` (candidates,) outcomes.
@@ -67,7 +66,7 @@ class Evidence:
     at: Floats
 
     @classmethod
-    def empty(cls, candidates: int, cells: int) -> Evidence:
+    def empty(cls, candidates: int, cells: int) -> Sums:
         """No evidence for anybody."""
         return cls(
             sums=np.zeros((candidates, cells)),
@@ -76,9 +75,9 @@ class Evidence:
             at=np.full(candidates, NEVER),
         )
 
-    def resized(self, candidates: int) -> Evidence:
+    def resized(self, candidates: int) -> Sums:
         """A copy with room for more candidates."""
-        wider = Evidence.empty(candidates, self.sums.shape[1])
+        wider = Sums.empty(candidates, self.sums.shape[1])
         known = len(self.total)
         wider.sums[:known], wider.weights[:known] = self.sums, self.weights
         wider.total[:known], wider.at[:known] = self.total, self.at
@@ -143,7 +142,7 @@ class Fit:
 
     def update(
         self,
-        evidence: Evidence,
+        evidence: Sums,
         line: int,
         context: Context,
         *,
@@ -166,7 +165,7 @@ class Fit:
             excess = evidence.sums[moved] - evidence.weights[moved] * self._difficulty
             self._surplus[moved] = excess @ self._read
 
-    def refresh(self, evidence: Evidence, *, priors: Floats, now: float, half_life: float) -> None:
+    def refresh(self, evidence: Sums, *, priors: Floats, now: float, half_life: float) -> None:
         """Fit anew from all evidence: O(candidates x cells)."""
         count = len(priors)
         self._surplus = np.zeros(len(evidence.total))
@@ -180,8 +179,7 @@ class Fit:
 
     def read(
         self,
-        evidence: Evidence,
-        count: int,
+        evidence: Sums,
         lines: Ints,
         context: Context,
         *,
@@ -197,8 +195,7 @@ class Fit:
         work lies from it. ``families`` (lines,) numbers groups of relatives: where some of them surprise, the
         others are expected to.
         """
-        all_kept = evidence.kept(slice(count), now, half_life)
-        kept = all_kept[lines]
+        kept = evidence.kept(lines, now, half_life)
         total = evidence.total[lines] * kept
         if families is not None:
             priors = priors + self._relatives(lines, kept, total, priors, families)
@@ -215,10 +212,9 @@ class Fit:
             mean=np.clip(mean, 0.0, 1.0),
             sd=sd,
             evidence=here,
-            outcomes=float(all_kept @ evidence.total[:count]),
         )
 
-    def _overall(self, lines: slice, kept: Floats, evidence: Evidence, priors: Floats) -> Floats:
+    def _overall(self, lines: slice, kept: Floats, evidence: Sums, priors: Floats) -> Floats:
         prior = self._strength * priors
         return (self._surplus[lines] * kept + prior) / (evidence.total[lines] * kept + self._strength)
 

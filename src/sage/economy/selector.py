@@ -99,7 +99,7 @@ class Selector:
         """
         lines, rejected = self._field(situation, pool, limits, pinned)
         beliefs = self._beliefs(situation, context, pool, trust, now)
-        rule = self._rule(dial, state, beliefs.outcomes)
+        rule = self._rule(dial, state, trust.outcomes(now))
         price, cheap, persist = self._factors(pool, rule)
         score = permission(rule.form, beliefs.mean, cheap, persist)
         ranked = _best_first(lines, score, price)
@@ -110,7 +110,7 @@ class Selector:
             if random is not None and mode == "permission" and state != "CRISIS" and len(lines) > 1:
                 tried = trust.due_for_trial(pool.index, _only(lines, beliefs.mean))
                 if tried is None:
-                    drawn = permission(rule.form, _draw(beliefs, random), cheap, persist)
+                    drawn = permission(rule.form, _draw(beliefs, rule.outcomes, random), cheap, persist)
                     tried = int(_only(lines, drawn).argmax())
                 if tried != winner and pool.atp[tried] - pool.atp[winner] <= limits.explore_atp:
                     winner, mode = tried, "explore"
@@ -244,9 +244,9 @@ def _only(lines: npt.NDArray[np.intp], values: Floats) -> Floats:
     return kept
 
 
-def _draw(beliefs: Beliefs, random: np.random.Generator) -> Floats:
+def _draw(beliefs: Beliefs, outcomes: float, random: np.random.Generator) -> Floats:
     """One draw from what is believed of each candidate, narrower as outcomes come in."""
-    width = math.sqrt(EXPLORED / (EXPLORED + beliefs.outcomes))
+    width = math.sqrt(EXPLORED / (EXPLORED + outcomes))
     return beliefs.mean + width * beliefs.sd * random.standard_normal(len(beliefs.mean))
 
 

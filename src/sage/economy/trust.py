@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from sage.economy.belief import Beliefs, Evidence, Fit
+from sage.economy.belief import Beliefs, Fit, Sums
 from sage.economy.context import Codebook, Context
 from sage.economy.drift import Drift, trial_wait
 from sage.types import Outcome, OutcomeSource
@@ -94,7 +94,7 @@ class TrustBook:
         self._alarmed_at: list[int] = []
         """Counted in choices of this process: trials are spaced by them."""
         self._disgraced: set[int] = set()
-        self._own = Evidence.empty(0, codebook.cells)
+        self._own = Sums.empty(0, codebook.cells)
         self._all = self._own
         """What all origins have seen, added up; the same object while there are no others."""
         self._priors = np.zeros(0)
@@ -136,7 +136,6 @@ class TrustBook:
         self._priors[lines] = priors
         return self._fit.read(
             self._all,
-            len(self._names),
             lines,
             context,
             priors=priors,
@@ -181,6 +180,12 @@ class TrustBook:
         else:
             self._fit.update(self._all, line, context, priors=priors, now=at, half_life=half_life)
         return True
+
+    def outcomes(self, now: float) -> float:
+        """The faded number of all outcomes there are."""
+        count = len(self._names)
+        kept = self._all.kept(slice(count), now, self._half_life)
+        return float(kept @ self._all.total[:count])
 
     def chose(self, candidate: str) -> None:
         """A choice was made: trials of candidates in disgrace are spaced by choices."""
@@ -246,13 +251,12 @@ class TrustBook:
         return Drift() if line is None else self._drifts[line]
 
     def _watch(
-        self, line: int, outcome: Outcome, context: Context, weight: float, books: tuple[Evidence, ...]
+        self, line: int, outcome: Outcome, context: Context, weight: float, books: tuple[Sums, ...]
     ) -> bool:
         """Hold an outcome against what was expected; where a candidate has changed, move what is believed of
         it. True at an alarm."""
         expected = self._fit.read(
             self._all,
-            len(self._names),
             np.array([line]),
             context,
             priors=self._priors[line : line + 1],
