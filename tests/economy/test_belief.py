@@ -210,6 +210,18 @@ def test_a_candidate_is_not_its_own_relative(make_book: Make, told: Tell, place:
     assert ask(trust, place(), families=[0, 0]).mean[0] == pytest.approx(plain.mean[0])
 
 
+def test_its_own_outcomes_do_not_dilute_what_its_relatives_show(
+    make_book: Make, told: Tell, place: Place
+) -> None:
+    trust = make_book(prior_strength=1000.0)
+    teach(trust, told, place(0, "fact"), 1.0, 30, candidate="relative")
+    teach(trust, told, place(0, "fact"), 0.0, 30, candidate="stranger")  # so the questions are not easy
+    teach(trust, told, place(5, "chat"), 0.5, 100)
+    who = ("a", "relative")
+    plain = ask(trust, place(6, "math"), who).mean[0]
+    assert ask(trust, place(6, "math"), who, families=[0, 0]).mean[0] - plain > 0.2
+
+
 def test_relatives_as_good_as_their_cards_move_nobody(make_book: Make, told: Tell, place: Place) -> None:
     trust = make_book()
     for number in range(40):
