@@ -60,8 +60,8 @@ class Drift:
 
     ``seen``: outcomes so far. ``worse``, ``better``: the cumulative sums; ``*_weight``, ``*_sum``: outcomes
     since the sum last stood at 0, and their quality beyond what was expected. ``level``: how far beliefs have
-    been moved since the beginning; ``outcomes``: how many it rests on, 0 before the first alarm; ``falls``:
-    alarms because it had become worse.
+    been moved since the beginning; ``outcomes``: how many it rests on, 0 before the first alarm; ``alarms``:
+    how many there were, ``falls`` of them because it had become worse.
     """
 
     seen: float = 0.0
@@ -73,6 +73,7 @@ class Drift:
     better_sum: float = 0.0
     level: float = 0.0
     outcomes: float = 0.0
+    alarms: int = 0
     falls: int = 0
 
     @property
@@ -125,7 +126,13 @@ class Drift:
 
     def _alarm(self, change: float, outcomes: float, *, falls: int) -> Seen:
         level = self._moved(change)
-        state = Drift(seen=self.seen, level=level, outcomes=outcomes, falls=self.falls + falls)
+        state = Drift(
+            seen=self.seen,
+            level=level,
+            outcomes=outcomes,
+            alarms=self.alarms + 1,
+            falls=self.falls + falls,
+        )
         return Seen(state=state, move=level - self.level, alarm=True)
 
     def _moved(self, change: float) -> float:
