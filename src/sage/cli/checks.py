@@ -27,6 +27,7 @@ __all__ = [
     "check_database",
     "check_disk_space",
     "check_disk_speed",
+    "check_embedder",
     "check_home",
     "check_import_name",
     "check_memory",
@@ -260,6 +261,16 @@ def check_models(sound: Sequence[str], missing: Sequence[str], damaged: Mapping[
         status: Status = "WARN" if sound else "FAIL"
         return Check(name="models", status=status, detail="; ".join(details), mend="sage models pull")
     return Check(name="models", status="OK", detail=", ".join(sound))
+
+
+def check_embedder(why_no_minilm: str) -> Check:
+    """How texts are told apart when trust is kept by context."""
+    if why_no_minilm:
+        why, _, mend = why_no_minilm.partition(": ")
+        return Check(
+            name="embedder", status="OK", detail=f"words and characters; {why} (better with: {mend})"
+        )
+    return Check(name="embedder", status="OK", detail="words, characters and MiniLM")
 
 
 def check_round_trip(run: Callable[[], float]) -> Check:

@@ -83,6 +83,12 @@ def _models(home: Path) -> tuple[list[str], list[str], dict[str, str]]:
     return sound, missing, damaged
 
 
+def _why_no_minilm(home: Path) -> str:
+    from sage.memory.embed import why_no_minilm
+
+    return why_no_minilm(home)
+
+
 def _round_trip() -> float:
     from sage.zoo.host import fake_round_trip
 
@@ -117,6 +123,7 @@ def run_checks(home: Path) -> list[Check]:
         "backend": lambda: checks.check_backend(_backend_version()),
         "pip": lambda: checks.check_pip(find_spec("pip") is not None),
         "models": lambda: checks.check_models(*_models(home)),
+        "embedder": lambda: checks.check_embedder(_why_no_minilm(home)),
         "round trip": lambda: checks.check_round_trip(_round_trip),
     }
     done: list[Check] = []
