@@ -137,7 +137,10 @@ def frontier(
     prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The question.")],
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Who would answer at each setting of the dial, from cheapest to best. Nothing is asked or loaded."""
+    """Who would answer, from the cheapest to the best.
+
+    One line for each model that wins at some setting of the dial. Nothing is asked or loaded.
+    """
     from rich.table import Table
 
     from sage.cli.render import console, emit_json, print_table
@@ -165,7 +168,10 @@ def frontier(
 def reset(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Whose record is forgotten.")],
 ) -> None:
-    """Forget what was learned about a model, here and in every book this one is merged into."""
+    """Forget what was learned about a model.
+
+    Also in every book this one is merged into, and whatever older copies are merged later.
+    """
     from sage.cli.render import console
     from sage.clock import SystemClock
     from sage.config import load_settings, sage_home
@@ -183,16 +189,18 @@ def reset(
 def export_book(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="Where to write; - is stdout.")],
 ) -> None:
-    """Write what was learned to a file that another machine can take over."""
+    """Write what was learned to a file, for another machine."""
     from sage.clock import SystemClock
     from sage.config import load_settings, sage_home
     from sage.errors import NoDiskSpace
     from sage.kernel.session import open_books
     from sage.memory.trust_file import book_to_json
 
-    with open_books(sage_home(), load_settings(), SystemClock()) as (_store, _books, trust):
-        with trust.book() as book:
-            text = book_to_json(book)
+    with (
+        open_books(sage_home(), load_settings(), SystemClock()) as (_store, _books, trust),
+        trust.book() as book,
+    ):
+        text = book_to_json(book)
     if str(path) == "-":
         typer.echo(text, nl=False)
         return
@@ -206,7 +214,10 @@ def export_book(
 def import_book(
     path: Annotated[Path, typer.Argument(metavar="FILE", help="What sage trust export wrote.")],
 ) -> None:
-    """Take over what another machine has learned. Doing it again changes nothing."""
+    """Take over what another machine has learned.
+
+    Doing it again changes nothing: what is there already is recognised.
+    """
     from sage.cli.render import console
     from sage.clock import SystemClock
     from sage.config import load_settings, sage_home
@@ -228,7 +239,10 @@ def import_book(
 
 @app.command()
 def rebuild() -> None:
-    """Learn all stored outcomes again, for instance after MiniLM was pulled (the newest are, by themselves)."""
+    """Learn all stored outcomes again.
+
+    For instance after MiniLM was pulled; the newest 2,000 are learned again by themselves.
+    """
     from sage.cli.render import console
     from sage.clock import SystemClock
     from sage.config import load_settings, sage_home
