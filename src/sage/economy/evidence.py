@@ -19,7 +19,7 @@ import numpy.typing as npt
 __all__ = ["LABELS", "MARKS", "Evidence", "logit", "sigmoid"]
 
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.integer]
+Ints = npt.NDArray[np.intp]
 
 LENGTHS = 13
 """Length bins: one for each power of two from 4 to 2048 tokens (10), the two beyond, and no answer at all."""

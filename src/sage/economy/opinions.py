@@ -22,14 +22,13 @@ from sage.economy.evidence import Evidence, logit, sigmoid
 __all__ = ["DEFAULT_WEIGHTS", "FEATURES", "Beliefs", "Opinions", "Weights", "believe", "fit_weights"]
 
 Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.integer]
+Ints = npt.NDArray[np.intp]
 
 FEATURES = ("overall", "context", "marks", "surprise", "members", "strongest")
 """Of a group, summed over its members: trust over all work and what the context adds to it (log-odds), what
 the marks of the answers add, how surprising the agreement is, how many; and the trust in the strongest."""
 
-PLAIN = 5
-"""Features that are sums over members; the one after them is a maximum."""
+MEMBERS, STRONGEST = 4, 5
 
 SIZE = 2 * len(FEATURES) + 3
 """Weights: each feature, each again times 1 - 1/n after n opinions, and three of "none of these"."""
@@ -81,52 +80,69 @@ def believe(evidence: Evidence, trust: Floats) -> Beliefs:
 
 
 class Opinions:
-    """What has been answered so far in B pieces of work, in at most K groups of equal answers."""
+    """What has been answered so far in B pieces of work, in at most K groups of equal answers.
+
+    Number the groups as they appear: groups above the highest number that any row has cost nothing.
+    """
 
     def __init__(self, beliefs: Beliefs, groups: int) -> None:
         rows, many = beliefs.context.shape
         self.beliefs = beliefs
         self.trust = beliefs.overall + beliefs.context
-        self.sums = np.zeros((rows, groups, PLAIN))
-        self.strongest = np.full((rows, groups), -np.inf)
-        self.nearest = np.full((rows, groups, many), np.inf)
-        """Least surprise at which a candidate would join the group; inf while it is empty."""
-        self.speaker = np.full((rows, groups), -1, np.intp)
-        """The strongest member: its words are the answer."""
         self.heard = np.zeros(rows)
-        self.shift = np.zeros(rows)
+        """Opinions so far (B,)."""
         self.asked = np.zeros((rows, many), bool)
+        self.speaker = np.full((rows, groups), -1, np.intp)
+        """The strongest member of each group: its words are the answer."""
+        self._speaks = 1.0 - beliefs.silence
+        self._right = np.minimum(sigmoid(self.trust) / self._speaks, 0.97)
+        self._marks = np.zeros(rows)
+        self._features = np.zeros((rows, groups, len(FEATURES)))
+        self._nearest = np.zeros((rows, groups, many))
+        """Least surprise at which a candidate would join a group."""
+        self._accident = np.zeros((rows, groups, many))
+        """Chance to join it when both are wrong."""
+        self._used = 1
 
     def hear(self, rows: Ints, candidates: Ints, groups: Ints, shifts: Floats) -> None:
         """One answer in each of ``rows`` (r,), distinct: whose, its group (-1 none), what its marks add."""
         self.heard[rows] += 1.0
-        self.shift[rows] += shifts
+        self._marks[rows] += shifts
         self.asked[rows, candidates] = True
         spoke = groups >= 0
         if not spoke.all():
             rows, candidates, groups, shifts = rows[spoke], candidates[spoke], groups[spoke], shifts[spoke]
-        surprise = self.nearest[rows, groups, candidates]
-        sums = self.sums[rows, groups]
-        sums[:, 0] += self.beliefs.overall[candidates]
-        sums[:, 1] += self.beliefs.context[rows, candidates]
-        sums[:, 2] += shifts
-        sums[:, 3] += np.where(np.isinf(surprise), 0.0, surprise)
-        sums[:, 4] += 1.0
-        self.sums[rows, groups] = sums
-        self.nearest[rows, groups] = np.minimum(self.nearest[rows, groups], self.beliefs.surprise[candidates])
+            if len(rows) == 0:
+                return
+        self._used = max(self._used, int(groups.max()) + 1)
+        features = self._features[rows, groups]
+        first = features[:, MEMBERS] == 0.0
         strength = self.trust[rows, candidates] + MARKS_IN_STRENGTH * shifts
-        better = strength > self.strongest[rows, groups]
-        rows, groups = rows[better], groups[better]
-        self.strongest[rows, groups] = strength[better]
-        self.speaker[rows, groups] = candidates[better]
+        better = first | (strength > features[:, STRONGEST])
+        features[:, 0] += self.beliefs.overall[candidates]
+        features[:, 1] += self.beliefs.context[rows, candidates]
+        features[:, 2] += shifts
+        features[:, 3] += self._nearest[rows, groups, candidates]
+        features[:, MEMBERS] += 1.0
+        features[:, STRONGEST] = np.where(better, strength, features[:, STRONGEST])
+        self._features[rows, groups] = features
+        self.speaker[rows, groups] = np.where(better, candidates, self.speaker[rows, groups])
+        surprise = self.beliefs.surprise[candidates]
+        nearest = np.where(first[:, None], surprise, np.minimum(self._nearest[rows, groups], surprise))
+        self._nearest[rows, groups] = nearest
+        self._accident[rows, groups] = np.exp(-nearest)
 
     def posterior(self, weights: Weights) -> tuple[Floats, Floats]:
         """Chance of each group (B, K) to be the right one, 0 for empty ones, and of none of them (B,)."""
-        group, none, _ = self._odds(np.asarray(weights.values), np.arange(len(self.heard)), 0)
-        top = np.maximum(group.max(1), none)
-        group, none = np.exp(group - top[:, None]), np.exp(none - top)
-        total = group.sum(1) + none
-        return group / total[:, None], none / total
+        odds = self._odds(np.array(weights.values), slice(None))
+        chance = np.zeros(self.speaker.shape)
+        chance[:, : self._used], none = _chances(*odds.after(0))
+        return chance, none
+
+    def answer(self, weights: Weights) -> Ints:
+        """Whose answer to return (B,): the strongest of the likeliest group, or -1 if none answered."""
+        chance, _ = self.posterior(weights)
+        return np.asarray(self.speaker[np.arange(len(chance)), chance.argmax(1)])
 
     def gain(self, weights: Weights, rows: Ints | None = None) -> Floats:
         """Expected rise of sum_g P_g^alpha by asking each candidate, (r, M) for ``rows`` (all B without);
@@ -135,46 +151,45 @@ class Opinions:
         A candidate joins group g if it is right and g is, or if both are wrong and they agree by accident;
         else it opens a group of its own or gives no answer.
         """
-        rows = np.arange(len(self.heard)) if rows is None else rows
-        values, alpha = np.asarray(weights.values), weights.alpha
-        group, none, _ = self._odds(values, rows, 0)
-        top = np.maximum(group.max(1), none)
-        now = np.exp(group - top[:, None])
-        now /= (now.sum(1) + np.exp(none - top))[:, None]
+        at = slice(None) if rows is None else rows
+        alpha, odds = weights.alpha, self._odds(np.array(weights.values), at)
+        now, _ = _chances(*odds.after(0))
         value = (now**alpha).sum(1)
-
-        group, none, scale = self._odds(values, rows, 1)
+        group, none = odds.after(1)
+        scale = odds.scale(1)
         top = np.maximum(np.maximum(group.max(1), none), 0.0)
-        mass = np.exp(group - top[:, None])
-        total = mass.sum(1) + np.exp(none - top)
-        power = mass**alpha
-        powers = power.sum(1)
+        log = group - top[:, None]
+        mass, power = np.exp(log), np.exp(alpha * log)
+        others = mass.sum(1)[:, None] - mass + np.exp(none - top)[:, None]
+        other_powers = power.sum(1)[:, None] - power
 
-        trust = self.trust[rows]
-        speaks = 1.0 - self.beliefs.silence
-        right = np.minimum(sigmoid(trust) / speaks, 0.97)
-        step = (
-            scale[:, :1] * self.beliefs.overall + scale[:, 1:2] * self.beliefs.context[rows] + scale[:, 4:5]
-        )
-        full = self.sums[rows, :, 4] > 0.0
-        surprise = np.where(full[:, :, None], self.nearest[rows], 0.0)
-        accident = np.where(full[:, :, None], np.exp(-surprise), 0.0)
-        strongest = np.where(full, self.strongest[rows], 0.0)[:, :, None]
-        rise = np.maximum(trust[:, None] - strongest, 0.0)
+        # How likely each candidate joins each group (r, K, M).
+        right, is_right = self._right[at][:, None], now[:, :, None]
+        joins = (1.0 - is_right) * (1.0 - right) * self._accident[at, : self._used]
+        joins += is_right * right
+        total = joins.sum(1)
+        share = np.minimum(1.0, 0.98 / np.maximum(total, 1e-9))
 
-        is_right = now[:, :, None]
-        joins = is_right * right[:, None] + (1.0 - is_right) * (1.0 - right[:, None]) * accident
-        joins *= np.minimum(1.0, 0.98 / np.maximum(joins.sum(1), 1e-9))[:, None]
-        grown = mass[:, :, None] * np.exp(
-            step[:, None] + scale[:, 3, None, None] * surprise + scale[:, 5, None, None] * rise
-        )
-        after = (powers[:, None, None] - power[:, :, None] + grown**alpha) / (
-            total[:, None, None] - mass[:, :, None] + grown
+        # What becomes of the sum if it does, and if it opens a group instead.
+        trust = self.trust[at]
+        step = scale[:, :1] * self.beliefs.overall + scale[:, 1:2] * self.beliefs.context[at]
+        step += scale[:, MEMBERS, None]
+        rise = np.maximum(trust[:, None] - self._features[at, : self._used, STRONGEST, None], 0.0)
+        rise *= scale[:, STRONGEST, None, None]
+        rise += scale[:, 3, None, None] * self._nearest[at, : self._used]
+        rise += step[:, None]
+        rise += log[:, :, None]
+        joined = (other_powers[:, :, None] + np.exp(alpha * rise)) / (
+            others[:, :, None] + np.exp(rise)
         ) ** alpha
-        opened = np.exp(step + scale[:, 5:6] * trust - top[:, None])
-        alone = (powers[:, None] + opened**alpha) / (total[:, None] + opened) ** alpha
-        expected = (joins * after).sum(1) + (1.0 - joins.sum(1)) * alone
-        return np.asarray(np.where(self.asked[rows], -np.inf, speaks * (expected - value[:, None])))
+        step += scale[:, STRONGEST, None] * trust
+        step -= top[:, None]
+        sums, powers = (others[:, :1] + mass[:, :1]), (other_powers[:, :1] + power[:, :1])
+        opened = (powers + np.exp(alpha * step)) / (sums + np.exp(step)) ** alpha
+        expected = share * (joins * joined).sum(1) + (1.0 - share * total) * opened
+        gain = self._speaks * (expected - value[:, None])
+        gain[self.asked[at]] = -np.inf
+        return np.asarray(gain)
 
     def next_opinion(self, weights: Weights, price: Floats, rows: Ints | None = None) -> Ints:
         """Who to ask next (r,), or -1 where no gain exceeds its price.
@@ -184,40 +199,67 @@ class Opinions:
         """
         worth = self.gain(weights, rows) - price
         best = worth.argmax(1)
-        return np.asarray(np.where(worth[np.arange(len(best)), best] > 0.0, best, -1))
-
-    def answer(self, weights: Weights) -> Ints:
-        """Whose answer to return (B,): the strongest of the likeliest group, or -1 if none answered."""
-        chance, _ = self.posterior(weights)
-        return np.asarray(self.speaker[np.arange(len(chance)), chance.argmax(1)])
+        return np.asarray(np.where(worth.max(1) > 0.0, best, -1))
 
     def design(self, rows: Ints) -> tuple[Floats, npt.NDArray[np.bool_]]:
         """Features (r, K + 1, SIZE) that the odds are linear in, the last row for "none of these", and which
         of the K + 1 are there."""
         count = len(FEATURES)
         n = np.maximum(self.heard[rows], 1.0)
-        full = self.sums[rows, :, 4] > 0.0
+        features = self._features[rows]
+        full = features[:, :, MEMBERS] > 0.0
         wide = np.zeros((len(rows), full.shape[1] + 1, SIZE))
-        wide[:, :-1, :PLAIN] = self.sums[rows]
-        wide[:, :-1, PLAIN] = np.where(full, self.strongest[rows], 0.0)
-        wide[:, :-1, count : 2 * count] = wide[:, :-1, :count] * (1.0 - 1.0 / n)[:, None, None]
-        wide[:, -1, 2 * count :] = np.stack([np.ones(len(rows)), np.log(n), self.shift[rows] / n], 1)
+        wide[:, :-1, :count] = features
+        wide[:, :-1, count : 2 * count] = features * (1.0 - 1.0 / n)[:, None, None]
+        wide[:, -1, 2 * count :] = np.stack([np.ones(len(rows)), np.log(n), self._marks[rows] / n], 1)
         return wide, np.hstack([full, np.ones((len(rows), 1), bool)])
 
-    def _odds(self, values: Floats, rows: Ints, more: int) -> tuple[Floats, Floats, Floats]:
-        """Log-odds of the groups (r, K), of none of them (r,) and the scale of each feature (r, features),
-        as they are after ``more`` further opinions that change no group."""
+    def _odds(self, values: Floats, at: Ints | slice) -> _Odds:
         count = len(FEATURES)
-        heard = self.heard[rows]
-        n = np.maximum(heard + more, 1.0)
-        scale = values[:count] + (1.0 - 1.0 / n)[:, None] * values[count : 2 * count]
-        sums = self.sums[rows]
-        odds = (sums @ scale[:, :PLAIN, None])[:, :, 0] + scale[:, PLAIN:] * np.maximum(
-            self.strongest[rows], -99.0
+        features = self._features[at, : self._used]
+        heard = self.heard[at]
+        return _Odds(
+            values=values,
+            heard=heard,
+            plain=np.where(features[:, :, MEMBERS] > 0.0, features @ values[:count], -np.inf),
+            grown=features @ values[count : 2 * count],
+            marks=self._marks[at] / np.maximum(heard, 1.0),
         )
-        group = np.where(sums[:, :, 4] > 0.0, odds, -np.inf)
-        own, log, shift = values[2 * count :]
-        return group, own + log * np.log(n) + shift * self.shift[rows] / np.maximum(heard, 1.0), scale
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Odds:
+    """Log-odds of groups as a function of the number of opinions: weights change with it."""
+
+    values: Floats
+    heard: Floats
+    plain: Floats
+    grown: Floats
+    marks: Floats
+
+    def after(self, more: int) -> tuple[Floats, Floats]:
+        """Log-odds of the groups (r, K) and of none of them (r,) as ``more`` opinions that change neither
+        would leave them."""
+        n = np.maximum(self.heard + more, 1.0)
+        own, log, marks = self.values[2 * len(FEATURES) :]
+        return (
+            self.plain + (1.0 - 1.0 / n)[:, None] * self.grown,
+            own + log * np.log(n) + marks * self.marks,
+        )
+
+    def scale(self, more: int) -> Floats:
+        """Weight of each feature (r, features) then."""
+        count = len(FEATURES)
+        n = np.maximum(self.heard + more, 1.0)
+        return np.asarray(self.values[:count] + (1.0 - 1.0 / n)[:, None] * self.values[count : 2 * count])
+
+
+def _chances(group: Floats, none: Floats) -> tuple[Floats, Floats]:
+    """Log-odds to chances that sum to 1."""
+    top = np.maximum(group.max(1), none)
+    group, none = np.exp(group - top[:, None]), np.exp(none - top)
+    total = group.sum(1) + none
+    return group / total[:, None], none / total
 
 
 def fit_weights(design: Floats, there: npt.NDArray[np.bool_], right: Floats, *, alpha: float) -> Weights:
