@@ -96,6 +96,15 @@ def test_it_is_tried_again_now_and_then_and_only_when_exploring(
     assert 400 / (6 * TRIAL) <= len(trials) <= 400 / TRIAL + 10  # beside those by chance
 
 
+def test_one_that_may_not_be_chosen_is_not_tried(make_book: MakeBook, told: Tell, place: Place) -> None:
+    trust = ruined(make_book, told, place)
+    for _ in range(10 * TRIAL):
+        trust.chose("b")
+    assert trust.due_for_trial({"a": 0, "b": 1}, np.array([0.1, 0.5])) == 0
+    assert trust.due_for_trial({"a": 0, "b": 1}, np.array([-np.inf, 0.5])) is None
+    assert trust.due_for_trial({"b": 0}, np.array([0.5])) is None
+
+
 def test_it_is_trusted_again_when_it_is_well(
     make_book: MakeBook, told: Tell, place: Place, choose: Chooser
 ) -> None:

@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from sage.economy.permission import (
     DIALS,
     cheapness,
+    dial_named,
     hot_bonus_at,
     permission,
     persistence,
     price_scale_at,
 )
+from sage.errors import UsageError
 from sage.types import Form
 
 FORMS: tuple[Form, ...] = ("product", "additive")
@@ -141,3 +143,17 @@ def test_at_the_other_end_additive_takes_the_cheapest_and_product_value_for_pric
 def test_the_named_dials_go_from_fast_to_deep() -> None:
     assert DIALS["fast"] < DIALS["balanced"] < DIALS["deep"] == 1.0
     assert DIALS["balanced"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "dial"), [("fast", 0.1), ("deep", 1.0), ("0", 0.0), ("1.0", 1.0), ("0.25", 0.25)]
+)
+def test_a_dial_is_a_name_or_a_number(text: str, dial: float) -> None:
+    assert dial_named(text) == dial
+
+
+@pytest.mark.parametrize("text", ["", "best", "nan", "inf", "-0.1", "1.01", "0,5"])
+def test_what_is_no_setting_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="no setting") as caught:
+        dial_named(text)
+    assert "fast, balanced, deep" in (caught.value.mend or "")
