@@ -44,7 +44,7 @@ def plot_route(path: Path, result: Mapping[str, Any]) -> None:
 def _scores(axes: Any, rows: Sequence[Row]) -> None:
     """One dot for each policy and mode, the bar is one standard error over questions."""
     ordered = sorted(rows, key=lambda row: float(row["score"]))
-    names = [f"{row['policy']} ({row['mode']})" for row in ordered]
+    names = [_name(row) for row in ordered]
     for height, row in enumerate(ordered):
         colour = _colour(str(row["policy"]))
         axes.errorbar(
@@ -53,6 +53,11 @@ def _scores(axes: Any, rows: Sequence[Row]) -> None:
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set_xlabel("score, percent")
     axes.grid(axis="x", alpha=0.3)
+
+
+def _name(row: Row) -> str:
+    ceiling = row["ceiling"]
+    return f"{row['policy']} ({row['mode'] if ceiling is None else f'{ceiling:g} calls'})"
 
 
 def _frontier(axes: Any, rows: Sequence[Row], unit: str) -> None:

@@ -1,19 +1,19 @@
 """`sage bench route`: which router answers most questions right, on recorded outcomes of every model.
 
-Owns: splits, running every policy over them, and the figures of each. Must not know: how any policy chooses.
+Owns: splits, and running every policy over them. Must not know: how any policy chooses, what is made of it.
 
 Trained on ``train`` and measured on ``test``; or, with ``train`` alone, cross-validated: every seed draws its
-own folds, and every question is tested once a seed. ``leave_out_categories`` makes each category the test set
-of models trained on all others: tasks unlike any seen.
+own folds, and every question is tested once a seed (bandits and cascades take one fold a seed).
+``leave_out_categories`` makes each category the test set of models trained on all others: tasks unlike any
+seen.
 """
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -21,27 +21,18 @@ import numpy as np
 from sage.bench.arena import FIRST_TEXTS, Arena, build_arena
 from sage.bench.contestants import contestants
 from sage.bench.policies import Estimator, Mode, Policy
+from sage.bench.route_cascade import play_cascade
 from sage.bench.route_data import Ints, Outcomes
+from sage.bench.route_rows import Record, figures
 from sage.bench.route_views import Views
 
-__all__ = ["DEFINITIONS", "Plan", "Split", "measure_route", "splits"]
+__all__ = ["Plan", "Split", "measure_route", "splits"]
 
 TIMED = 50
 """Choices with full information that are timed, one by one, in each split."""
 
-DEFINITIONS = {
-    "score": "mean quality over the test questions, mean over seeds; in a leave-out run mean over categories",
-    "score_macro": "mean over categories",
-    "score_sd": "standard deviation of score over seeds; score_se: standard error over the test questions",
-    "calls": "answers paid for per question",
-    "regret": "mean over test questions of the best score any model got less the score of the chosen one",
-    "online": "bandit only: mean quality of the choices made while learning; online_regret likewise",
-    "worst_category": "lowest difference to best_single in one category; best_single is of mode full",
-    "us_per_decision": f"median microseconds of one choice (full: {TIMED} a split; bandit: all while "
-    "learning), embedding and placing in cells excluded",
-    "codebook": f"fitted on the training texts (bandit: the first {FIRST_TEXTS} of the stream), by seed",
-}
-"""What the figures mean; written into every result."""
+COSTLY = ("bandit", "cascade")
+"""What takes one part a seed in a cross-validation: bandits walk through the stream, cascades are tuned."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +45,13 @@ class Plan:
     folds: int = 5
     trained: int | None = None
     leave_out_categories: bool = False
+
+    def runs(self, what: str, seed: int, part: int) -> bool:
+        """Whether something runs on this part of this seed. A costly one takes one part a seed, so that as
+        many seeds as folds see about every question; all categories, but once."""
+        if what not in COSTLY or self.trained is not None:
+            return True
+        return seed == 0 if self.leave_out_categories else part == seed % self.folds
 
     @property
     def split(self) -> Literal["train/test", "folds", "leave one category out"]:
@@ -85,39 +83,50 @@ def splits(outcomes: Outcomes, plan: Plan, seed: int) -> list[Split]:
     return [Split(train=random.permutation(np.setdiff1d(rows, test)), test=test) for test in tests]
 
 
-@dataclass(slots=True)
-class Record:
-    """What one policy did in one mode: by seed, the choice for each test row, and while learning."""
-
-    chosen: dict[int, Ints] = field(default_factory=dict)
-    online: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
-    lost: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
-    seconds: list[float] = field(default_factory=list)
-
-
 def measure_route(
     outcomes: Outcomes, views: Views, plan: Plan, *, progress: Callable[[str], None]
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """One row for each policy and mode, and notes on policies that could not run."""
-    records: dict[tuple[Mode, str], Record] = defaultdict(Record)
+    records: dict[tuple[str, Mode, float | None], Record] = defaultdict(Record)
     notes: dict[str, None] = {}
     for seed in range(plan.seeds):
         parts = splits(outcomes, plan, seed)
         for number, split in enumerate(parts):
             for mode in plan.modes:
+                if not plan.runs(mode, seed, number):
+                    continue
                 began = time.perf_counter()
                 first = FIRST_TEXTS if mode == "bandit" else None
                 arena = build_arena(outcomes, views, split.train, split.test, first=first, seed=seed)
                 policies, left_out = contestants(outcomes, arena, mode)
                 notes.update(dict.fromkeys(left_out))
                 for policy in policies:
-                    _compete(policy, mode, outcomes, split, arena, records[mode, policy.name])
+                    _compete(policy, mode, outcomes, split, arena, records[policy.name, mode, None])
+                if mode == "full" and plan.runs("cascade", seed, number):
+                    play_cascade(
+                        outcomes,
+                        arena,
+                        split.train,
+                        split.test,
+                        record_of=lambda ceiling: records["sage_cascade", "full", ceiling],
+                    )
                 progress(
                     f"{outcomes.name}, {mode}: seed {seed + 1} of {plan.seeds}, "
                     f"split {number + 1} of {len(parts)}, {time.perf_counter() - began:.1f} s"
                 )
-    baseline = records.get(("full", "best_single"))
-    rows = [_row(outcomes, plan, mode, name, record, baseline) for (mode, name), record in records.items()]
+    baseline = records.get(("best_single", "full", None))
+    by_category = plan.split == "leave one category out"
+    rows = [
+        {
+            "policy": name,
+            "mode": mode,
+            "ceiling": ceiling,
+            **figures(outcomes, record, baseline, by_category=by_category),
+        }
+        for (name, mode, ceiling), record in sorted(
+            records.items(), key=lambda item: plan.modes.index(item[0][1])
+        )
+    ]
     return rows, list(notes)
 
 
@@ -138,67 +147,14 @@ def _compete(
             record.online[seed].append(quality)
             record.lost[seed].append(float(outcomes.scores[row].max()) - quality)
     policy.freeze()
-    chosen = record.chosen.setdefault(seed, np.full(len(outcomes.ids), -1))
+    chosen = np.zeros(len(split.test), np.intp)
     if isinstance(policy, Estimator):
-        chosen[split.test] = policy.estimate(arena.test).argmax(1)
-    for number, (query, row) in enumerate(zip(arena.test, split.test, strict=True)):
+        chosen = policy.estimate(arena.test).argmax(1)
+    for number, query in enumerate(arena.test):
         if number == TIMED and isinstance(policy, Estimator):
             break
         began = time.perf_counter()
-        chosen[row] = policy.choose(query)
+        chosen[number] = policy.choose(query)
         if mode == "full" and number < TIMED:
             record.seconds.append(time.perf_counter() - began)
-
-
-def _row(
-    outcomes: Outcomes, plan: Plan, mode: Mode, name: str, record: Record, baseline: Record | None
-) -> dict[str, Any]:
-    macros, means, costs, regrets, spreads = [], [], [], [], []
-    worst: dict[str, list[float]] = defaultdict(list)
-    for seed, all_chosen in record.chosen.items():
-        rows = np.nonzero(all_chosen >= 0)[0]
-        chosen = all_chosen[rows]
-        quality = outcomes.scores[rows, chosen]
-        categories = np.array(outcomes.categories)[rows]
-        by_category = {c: float(quality[categories == c].mean()) for c in np.unique(categories)}
-        macros.append(statistics.fmean(by_category.values()))
-        means.append(macros[-1] if plan.split == "leave one category out" else float(quality.mean()))
-        spreads.append(float(quality.std()) / len(rows) ** 0.5)
-        regrets.append(float((outcomes.scores[rows].max(1) - quality).mean()))
-        costs.append(_mean_price(outcomes, rows, chosen))
-        if baseline is not None:
-            single = outcomes.scores[rows, baseline.chosen[seed][rows]]
-            for category, mean in by_category.items():
-                worst[category].append(mean - float(single[categories == category].mean()))
-    row: dict[str, Any] = {
-        "policy": name,
-        "mode": mode,
-        "score": _round(statistics.fmean(means)),
-        "score_macro": _round(statistics.fmean(macros)),
-        "score_sd": _round(statistics.stdev(means) if len(means) > 1 else 0.0),
-        "score_se": _round(statistics.fmean(spreads)),
-        "calls": 1.0,
-        "cost": None if None in costs else _round(statistics.fmean(c for c in costs if c is not None)),
-        "regret": _round(statistics.fmean(regrets)),
-        "us_per_decision": round(1e6 * statistics.median(record.seconds), 1),
-        "online": None,
-        "online_regret": None,
-        "worst_category": None,
-    }
-    if record.online:
-        row["online"] = _round(statistics.fmean(map(statistics.fmean, record.online.values())))
-        row["online_regret"] = _round(statistics.fmean(map(statistics.fmean, record.lost.values())))
-    if worst:
-        row["worst_category"] = _round(min(statistics.fmean(values) for values in worst.values()))
-    return row
-
-
-def _mean_price(outcomes: Outcomes, rows: Ints, chosen: Ints) -> float | None:
-    """None where prices, or the size of a chosen model, are unknown."""
-    price = outcomes.price
-    mean = float("nan") if price is None else float(price[rows, chosen].mean())
-    return mean if mean == mean else None
-
-
-def _round(value: float) -> float:
-    return round(value, 5)
+    record.chose(seed, split.test, chosen, outcomes)

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sage.bench.arena import FIRST_TEXTS
 from sage.bench.policies import Mode
-from sage.bench.route import DEFINITIONS, Plan, measure_route
+from sage.bench.route import Plan, measure_route
 from sage.bench.route_cost import measure_frontier
 from sage.bench.route_data import load_outcomes, matched, pooled
+from sage.bench.route_rows import DEFINITIONS
 from sage.bench.route_views import embed_texts, open_named_embedder
 from sage.errors import UsageError
 
@@ -75,6 +77,9 @@ def run_route(options: RouteOptions, home: Path, *, progress: Callable[[str], No
         "price_unit": outcomes.price_unit,
         "seconds": round(time.perf_counter() - began, 1),
         "notes": notes,
+        "codebook": "fitted on the training texts; with bandit feedback on the first "
+        f"{FIRST_TEXTS} of the stream, which are read without outcomes; drawn anew for each seed",
+        "repetition": "bandits and cascades: one fold a seed, or every category once",
         "definitions": dict(DEFINITIONS),
     }
     return {"settings": settings, "results": results, "frontier": frontier}
@@ -89,7 +94,7 @@ def table_of(results: Sequence[Mapping[str, Any]], *, worst: bool) -> list[dict[
 
     return [
         {
-            "policy": row["policy"],
+            "policy": row["policy"] if row["ceiling"] is None else f"{row['policy']} {row['ceiling']:g}",
             "mode": row["mode"],
             "score %": percent(row["score"]),
             "macro %": percent(row["score_macro"]),

@@ -150,7 +150,7 @@ def _keep(path: Path, vectors: Mapping[str, Vectors]) -> None:
                 os.replace(file.name, path)
             finally:
                 Path(file.name).unlink(missing_ok=True)
-        kept = sorted(path.parent.glob("*.npz"), key=lambda p: p.stat().st_mtime, reverse=True)
+        kept = sorted(path.parent.iterdir(), key=lambda p: p.stat().st_mtime, reverse=True)
         total = 0
         for old in kept:
             total += old.stat().st_size
