@@ -84,8 +84,8 @@ def decision_table(candidates: Sequence[Mapping[str, Any]], *, chosen: str, rule
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), header_style="bold")
     table.add_column(" candidate", no_wrap=True)
-    columns = ("expertise", "cheapness", "persistence", "permission", "load+run", "ATP")
-    for column in (*columns, "wins from") if rule else columns:
+    columns = ("expertise", "cheap", "persist", "permission", "load+run", "ATP")
+    for column in (*columns, "wins at") if rule else columns:
         table.add_column(column, justify="right", no_wrap=True)
     for score in candidates:
         load = "0" if score["resident"] else f"{score['est_load_s']:.1f}"

@@ -12,8 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from sage.economy.context import Codebook, Context
+from sage.errors import SageError
 from sage.memory.codebook import load_codebook
 from sage.memory.embed import Embedder, open_embedder
+from sage.memory.hashing import HashingEmbedder
 
 __all__ = ["Locator", "open_locator", "telling_text"]
 
@@ -39,8 +41,12 @@ class Locator:
 
 
 def open_locator(home: Path) -> Locator:
-    """What this machine has: with MiniLM where it was pulled, else words and characters alone."""
+    """What this machine has: with MiniLM where it was pulled and runs, else words and characters alone."""
     embedder = open_embedder(home)
+    try:
+        embedder.embed(["Does it run?"])  # a library may be installed and not load
+    except SageError:
+        embedder = HashingEmbedder()
     return Locator(embedder, load_codebook(embedder))
 
 
