@@ -44,7 +44,7 @@ class Pool:
         self.resident = np.array([c.resident for c in candidates], bool)
         load_s = np.array([c.est_load_s for c in candidates], float)
         run_s = np.array([c.est_run_s for c in candidates], float)
-        moved = price_column(seconds=load_s, bytes_moved=np.array([c.load_bytes for c in candidates], float))
+        moved = _price_column(seconds=load_s, bytes_moved=np.array([c.load_bytes for c in candidates], float))
         self.atp = moved + run_s
         self.prices: Mapping[PriceUnit, Floats] = {
             "atp": self.atp,
@@ -99,7 +99,7 @@ def card_shift(prior: Mapping[str, float], kind: str) -> float:
     return _quality(prior.get(kind, overall)) - overall
 
 
-def price_column(*, seconds: Floats, bytes_moved: Floats) -> Floats:
+def _price_column(*, seconds: Floats, bytes_moved: Floats) -> Floats:
     """:func:`sage.economy.ledger.price` of each line."""
     return np.array(
         [price(seconds=s, bytes_moved=b) for s, b in zip(seconds, bytes_moved, strict=True)], float
