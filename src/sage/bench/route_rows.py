@@ -21,6 +21,7 @@ DEFINITIONS = {
     "score": "mean quality over the test questions, mean over seeds; in a leave-out run mean over categories",
     "score_macro": "mean over categories",
     "score_sd": "standard deviation of score over seeds; score_se: standard error over the test questions",
+    "runs": "seeds that the policy was tested with",
     "calls": "answers paid for per question; at most ceiling, where there is one",
     "cost": "mean price paid per question, in price_unit; null where the price of a chosen model is unknown",
     "regret": "mean over test questions of the best score any model got less the score of the answer given",
