@@ -159,3 +159,21 @@ def test_it_tries_less_the_more_it_knows(
                 trust.observe(told(float(turn % 4 < right), candidate=who), place())
     assert shares == sorted(shares, reverse=True)
     assert shares[0] > 30 > 10 > shares[2]
+
+
+def test_it_tries_less_in_a_book_that_has_seen_much_of_anything(
+    make_candidate: Make,
+    make_book: Callable[..., TrustBook],
+    told: Callable[..., Outcome],
+    place: Callable[..., Context],
+    choose: Choose,
+) -> None:
+    trust = make_book(half_life=1e9)
+
+    def tried() -> int:
+        return sum(choose(three(make_candidate), s, trust=trust).mode == "explore" for s in range(300))
+
+    before = tried()
+    for number in range(1500):
+        trust.observe(told(float(number % 2), candidate="other"), place(7, "chat"))
+    assert tried() < 0.75 * before
