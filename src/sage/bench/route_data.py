@@ -27,6 +27,9 @@ __all__ = ["Floats", "Ints", "Outcomes", "load_outcomes", "matched", "pooled"]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
 
+NAMED = 4
+"""Models that a message names."""
+
 FORMAT = "The format: sage bench route --help"
 
 
@@ -85,9 +88,7 @@ def load_outcomes(folder: Path, *, models: str = "*") -> Outcomes:
     kept = [column for column, name in enumerate(names) if fnmatch.fnmatchcase(name, models)]
     if not kept:
         hint = did_you_mean(models.strip("*"), names)
-        raise UsageError(
-            f"No model of {folder} matches {models!r}.{hint}", mend=f"It holds {', '.join(sorted(names))}"
-        )
+        raise UsageError(f"No model of {folder} matches {models!r}.{hint}", mend=f"It holds {_some(names)}")
 
     def matrix(file: str, low: float, high: float) -> Floats | None:
         path = folder / file
@@ -122,8 +123,8 @@ def matched(test: Outcomes, train: Outcomes) -> Outcomes:
     lacking = sorted(set(train.models) - set(test.models))
     unknown = sorted(set(test.models) - set(train.models))
     if lacking or unknown:
-        what = [f"{test.name} lacks {', '.join(lacking)}"] * bool(lacking)
-        what += [f"{train.name} lacks {', '.join(unknown)}"] * bool(unknown)
+        what = [f"{test.name} lacks {_some(lacking)}"] * bool(lacking)
+        what += [f"{train.name} lacks {_some(unknown)}"] * bool(unknown)
         raise UsageError(
             f"Train and test hold different models: {'; '.join(what)}.",
             mend="Name what both hold with --models GLOB",
@@ -238,6 +239,12 @@ def _read_matrix(path: Path, ids: Sequence[str], models: Sequence[str], low: flo
             mend="Leave out the questions or the models with missing values",
         )
     return values
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = len(names) - NAMED
+    return ", ".join(sorted(names)[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _read(path: Path) -> bytes:
