@@ -105,7 +105,7 @@ def test_of_one_model_everybody_chooses_it(make_outcomes: MakeOutcomes, home: Pa
     rows, _ = measure_route(outcomes, views, plan, progress=quiet)
     for mode in plan.modes:
         assert len({row["score"] for row in by_policy(rows, mode).values()}) == 1
-    assert measure_frontier(outcomes, views, plan, progress=quiet) == []
+    assert measure_frontier(outcomes, views, plan, progress=quiet) == ([], None)
 
 
 def test_leaving_out_reports_the_mean_over_categories(world: tuple[Outcomes, Views]) -> None:
@@ -119,18 +119,31 @@ def test_leaving_out_reports_the_mean_over_categories(world: tuple[Outcomes, Vie
 
 def test_the_frontier_of_routers_lies_between_singles_and_oracle(world: tuple[Outcomes, Views]) -> None:
     outcomes, views = world
-    rows = measure_frontier(outcomes, views, Plan(modes=("full",), seeds=2, folds=2), progress=quiet)
+    rows, equal = measure_frontier(outcomes, views, Plan(modes=("full",), seeds=2, folds=2), progress=quiet)
     area = {(row["policy"], row["form"]): row["aiq"] for row in rows}
     assert area["singles", None] < area["sage", "additive"] < area["oracle", "additive"]
     assert {("sage", "product"), ("knn", "additive"), ("topic", "additive")} <= set(area)
-    assert all(len(row["points"]) == (4 if row["policy"] == "singles" else 81) for row in rows)
+    points = {row["policy"]: len(row["points"]) for row in rows}
+    assert (points["singles"], points["sage"], points["oracle"]) == (4, 81, 81)
+    assert area["sage_cascade", None] > area["singles", None]
+    assert equal is not None
+    assert {row["model"] for row in equal["at_cost_of"]} == set(outcomes.models)
+
+
+def test_models_without_a_price_are_left_out_of_the_frontier(make_outcomes: MakeOutcomes, home: Path) -> None:
+    cards = [{"name": name, "params_b": size} for name, size in zip("abcd", (1, None, 3, 4), strict=True)]
+    outcomes = load_outcomes(make_outcomes("a", cost=None, models=json.dumps(cards)))
+    views = embed_texts(outcomes.texts, HashingEmbedder(), home, progress=quiet)
+    rows, _ = measure_frontier(outcomes, views, Plan(modes=("full",), seeds=1, folds=2), progress=quiet)
+    assert len(next(row for row in rows if row["policy"] == "singles")["points"]) == 3
 
 
 def test_without_prices_there_is_no_frontier(make_outcomes: MakeOutcomes, home: Path) -> None:
     for name, replaced in (("bare", None), ("flat", np.ones((90, 4)))):
         outcomes = load_outcomes(make_outcomes(name, cost=replaced, tokens=None))
         views = embed_texts(outcomes.texts, HashingEmbedder(), home, progress=quiet)
-        assert measure_frontier(outcomes, views, Plan(modes=("full",), seeds=1), progress=quiet) == []
+        plan = Plan(modes=("full",), seeds=1)
+        assert measure_frontier(outcomes, views, plan, progress=quiet) == ([], None)
 
 
 def test_a_second_run_reads_vectors_from_disk(home: Path) -> None:
@@ -195,7 +208,8 @@ def test_the_command_writes_result_and_plot(make_outcomes: MakeOutcomes, tmp_pat
     done = CliRunner().invoke(app, ["bench", "route", *arguments])
     assert done.exit_code == 0, done.output
     written = json.loads(out.read_text())
-    assert {"suite", "command", "at", "machine", "settings", "rows", "results", "frontier"} <= set(written)
+    assert {"suite", "command", "at", "machine", "settings", "rows"} <= set(written)
+    assert {"results", "frontier", "equal_cost"} <= set(written)
     assert {(row["policy"], row["mode"]) for row in written["results"]} >= {
         *((name, "full") for name in FULL),
         *((name, "bandit") for name in BANDIT),

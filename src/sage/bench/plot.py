@@ -16,6 +16,16 @@ from sage.errors import BackendMissing
 
 __all__ = ["plot_route"]
 
+COLOURS = {
+    "sage": "tab:red",
+    "sage_cascade": "tab:orange",
+    "knn": "tab:blue",
+    "kmeans": "tab:green",
+    "topic": "tab:purple",
+    "singles": "black",
+}
+"""SAGE stands out; references are grey."""
+
 Row = Mapping[str, Any]
 
 
@@ -87,8 +97,4 @@ def _frontier(axes: Any, rows: Sequence[Row], unit: str) -> None:
 
 
 def _colour(policy: str) -> str:
-    """SAGE stands out, references are grey."""
-    if policy.startswith("sage"):
-        return "tab:red"
-    known = {"knn": "tab:blue", "kmeans": "tab:green", "topic": "tab:purple", "singles": "black"}
-    return known.get(policy, "0.5")
+    return COLOURS.get(policy, "0.5")

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from sage.errors import NotFound, SageError, UsageError, did_you_mean
 
-__all__ = ["Floats", "Ints", "Outcomes", "load_outcomes", "matched", "pooled"]
+__all__ = ["Floats", "Ints", "Outcomes", "load_outcomes", "matched", "of_models", "pooled"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -129,19 +129,24 @@ def matched(test: Outcomes, train: Outcomes) -> Outcomes:
             f"Train and test hold different models: {'; '.join(what)}.",
             mend="Name what both hold with --models GLOB",
         )
-    order = [test.models.index(name) for name in train.models]
+    return of_models(test, [test.models.index(name) for name in train.models])
 
-    def columns(values: Any) -> Any:
+
+def of_models(outcomes: Outcomes, columns: Sequence[int]) -> Outcomes:
+    """Some of the models, in that order."""
+    order = list(columns)
+
+    def chosen(values: Any) -> Any:
         return None if values is None else values[:, order]
 
     return replace(
-        test,
-        models=train.models,
-        params_b=tuple(test.params_b[column] for column in order),
-        scores=columns(test.scores),
-        tokens=columns(test.tokens),
-        cost=columns(test.cost),
-        answers=columns(test.answers),
+        outcomes,
+        models=tuple(outcomes.models[column] for column in order),
+        params_b=tuple(outcomes.params_b[column] for column in order),
+        scores=chosen(outcomes.scores),
+        tokens=chosen(outcomes.tokens),
+        cost=chosen(outcomes.cost),
+        answers=chosen(outcomes.answers),
     )
 
 

@@ -38,7 +38,8 @@ class RouteOptions:
 
 
 def run_route(options: RouteOptions, home: Path, *, progress: Callable[[str], None]) -> dict[str, Any]:
-    """``settings``, ``results`` (a row for each policy and mode) and ``frontier`` (rows where there is cost).
+    """``settings``, ``results`` (a row for each policy and mode), ``frontier`` (rows where there is cost) and
+    ``equal_cost`` (the cascade at the price of each single model, or None).
 
     Raises:
         NotFound, UsageError: what is wrong with the data, or options that do not go together.
@@ -65,7 +66,10 @@ def run_route(options: RouteOptions, home: Path, *, progress: Callable[[str], No
         leave_out_categories=options.leave_out_categories,
     )
     results, notes = measure_route(outcomes, views, plan, progress=progress)
-    frontier = measure_frontier(outcomes, views, plan, progress=progress) if "full" in plan.modes else []
+    frontier: list[dict[str, Any]] = []
+    equal_cost: dict[str, Any] | None = None
+    if "full" in plan.modes:
+        frontier, equal_cost = measure_frontier(outcomes, views, plan, progress=progress)
     settings = {
         "data": outcomes.name,
         "queries": {"train": len(train.ids), "test": None if test is None else len(test.ids)},
@@ -82,7 +86,7 @@ def run_route(options: RouteOptions, home: Path, *, progress: Callable[[str], No
         "repetition": "bandits and cascades: one fold a seed, or every category once",
         "definitions": dict(DEFINITIONS),
     }
-    return {"settings": settings, "results": results, "frontier": frontier}
+    return {"settings": settings, "results": results, "frontier": frontier, "equal_cost": equal_cost}
 
 
 def table_of(results: Sequence[Mapping[str, Any]], *, worst: bool) -> list[dict[str, Any]]:

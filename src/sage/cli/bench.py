@@ -138,7 +138,7 @@ def route(
     }
     command = " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
     command = f"sage bench route {command}{' --leave-out-categories' * leave_out_categories}"
-    more = {"results": measured["results"], "frontier": measured["frontier"]}
+    more = {key: measured[key] for key in ("results", "frontier", "equal_cost")}
     result = write_result(
         out, suite="route", command=command, settings=measured["settings"], rows=rows, more=more
     )
