@@ -87,7 +87,7 @@ def test_a_cell_alone_is_the_cell_of_its_label() -> None:
     context = mixed().alone("kind", 2)
     assert context.cells.tolist() == [11]
     assert context.membership.tolist() == context.weight.tolist() == [1.0]
-    with pytest.raises(KeyError):
+    with pytest.raises(ValueError, match="colour"):
         mixed().alone("colour", 0)
 
 
@@ -149,7 +149,14 @@ def test_the_id_changes_with_any_part() -> None:
     moved = centroids.copy()
     moved[2, 1] += 1e-6
     base = {"name": "v", "weight": 1.0, "size": 3, "centroids": centroids}
-    changes = [{}, {"name": "w"}, {"weight": 2.0}, {"size": 4}, {"centroids": moved}, {"centroids": None}]
+    changes = [
+        {},
+        {"name": "w"},
+        {"weight": 2.0},
+        {"size": 4, "centroids": unit_rows(4)},
+        {"centroids": moved},
+        {"centroids": None},
+    ]
     views = [View(**{**base, **change}) for change in changes]  # type: ignore[arg-type]
     other = View(name="other", weight=1.0, size=2)
     books = [[view] for view in views] + [[views[0], other], [other, views[0]]]

@@ -116,10 +116,12 @@ def _wins_from(score: Mapping[str, Any], target: float, rule: Rule) -> str:
 
 def rule_line(rule: Rule) -> str:
     """The settings a decision was made under, in one line."""
+    from sage.economy.reason import UNITS
+
     if rule.scale == float("inf"):
         price = "price does not matter"
     else:
-        price = f"{rule.scale:.3g} {rule.unit.upper()} halve cheapness"
+        price = f"{rule.scale:.3g} {UNITS[rule.unit]} halve cheapness"
     return (
         f"{rule.form} form, dial {rule.dial:.2f} ({price}), state {rule.state}; "
         f"trust stands on {rule.outcomes:.1f} outcomes"

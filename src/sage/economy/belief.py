@@ -35,6 +35,9 @@ CELL = 10.0
 FAMILY = 20.0
 """Outcomes that "no different from the card" counts for, where relatives surprised."""
 
+PASSES = 4
+"""Alternations of a fit from nothing; a fifth changes the third digit."""
+
 SPREAD = 0.45
 """Standard deviation of one outcome: of a right or wrong that is right 72 % of the time."""
 
@@ -131,7 +134,11 @@ class Fit:
         self._read = np.concatenate(read) / sum(view.weight > 0.0 for view in codebook.views)
         """Evidence of one outcome lies once in each view: the mean over the views that count."""
         self._strength = prior_strength
-        self._difficulty = np.zeros(codebook.cells)
+        self._above = np.zeros(codebook.cells)
+        """Per cell: quality beyond that of the candidates that earned it, as of ``_at``."""
+        self._weight = np.zeros(codebook.cells)
+        """Per cell: the outcomes that it rests on."""
+        self._at = np.full(codebook.cells, NEVER)
         self._surplus = np.zeros(0)
         """Per line: evidence beyond difficulty, summed over cells and averaged over views."""
         self._turn = 0
@@ -157,12 +164,14 @@ class Fit:
         overall = self._overall(slice(count), kept, evidence, priors)
         weights = evidence.weights[:count].take(cells, 1)
         sums = evidence.sums[:count].take(cells, 1)
-        above = kept @ sums - (kept * overall) @ weights
-        self._difficulty[cells] = above / (kept @ weights + CELL)
+        self._above[cells] = kept @ sums - (kept * overall) @ weights
+        self._weight[cells] = kept @ weights
+        self._at[cells] = now
+        difficulty = self._difficulty(slice(None), now, half_life)
         # Difficulties have moved under the other lines too: one of them is looked at again, in turn.
         self._turn = (self._turn + 1) % count
         for moved in (line, self._turn):
-            excess = evidence.sums[moved] - evidence.weights[moved] * self._difficulty
+            excess = evidence.sums[moved] - evidence.weights[moved] * difficulty
             self._surplus[moved] = excess @ self._read
 
     def refresh(self, evidence: Sums, *, priors: Floats, now: float, half_life: float) -> None:
@@ -171,11 +180,15 @@ class Fit:
         self._surplus = np.zeros(len(evidence.total))
         kept = evidence.kept(slice(count), now, half_life)
         sums, weights = evidence.sums[:count], evidence.weights[:count]
-        for _ in range(2):
-            self._surplus[:count] = (sums - weights * self._difficulty) @ self._read
+        self._above[:] = 0.0
+        self._weight = kept @ weights
+        self._at[:] = now
+        for _ in range(PASSES):
+            difficulty = self._difficulty(slice(None), now, half_life)
+            self._surplus[:count] = (sums - weights * difficulty) @ self._read
             overall = self._overall(slice(count), kept, evidence, priors)
-            self._difficulty = (kept @ sums - (kept * overall) @ weights) / (kept @ weights + CELL)
-        self._surplus[:count] = (sums - weights * self._difficulty) @ self._read
+            self._above = kept @ sums - (kept * overall) @ weights
+        self._surplus[:count] = (sums - weights * self._difficulty(slice(None), now, half_life)) @ self._read
 
     def read(
         self,
@@ -204,7 +217,7 @@ class Fit:
         at = (lines[:, None], cells)
         weights = evidence.weights[at] * kept[:, None]
         sums = evidence.sums[at] * kept[:, None]
-        start = overall[:, None] + self._difficulty[cells]
+        start = overall[:, None] + self._difficulty(cells, now, half_life)
         mean = ((sums + CELL * start) / (weights + CELL)) @ context.weight + shifts
         here = weights @ context.weight
         sd = SPREAD * np.sqrt(1.0 / (here + CELL) + 1.0 / (total + self._strength))
@@ -213,6 +226,12 @@ class Fit:
             sd=sd,
             evidence=here,
         )
+
+    def _difficulty(self, cells: slice | Ints, now: float, half_life: float) -> Floats:
+        """How far quality in these cells lies from what is usual for those who worked there, at ``now``."""
+        kept = np.exp2(np.minimum((self._at[cells] - now) / half_life, 0.0))
+        difficulty = self._above[cells] * kept / (self._weight[cells] * kept + CELL)
+        return np.asarray(np.minimum(np.maximum(difficulty, -1.0), 1.0))
 
     def _overall(self, lines: slice, kept: Floats, evidence: Sums, priors: Floats) -> Floats:
         prior = self._strength * priors

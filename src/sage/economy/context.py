@@ -66,8 +66,15 @@ class Codebook:
         self.cells = sum(view.size for view in self.views)
         """Cells of all views together."""
         total = sum(view.weight for view in self.views)
-        if not total > 0.0:
-            raise ValueError("a codebook needs a view that counts")
+        if not total > 0.0 or any(view.weight < 0.0 for view in self.views):
+            raise ValueError(
+                "a codebook needs a view that counts, and none that counts for less than nothing"
+            )
+        for view in self.views:
+            if view.centroids is not None and len(view.centroids) != view.size:
+                raise ValueError(
+                    f"view {view.name!r} has {len(view.centroids)} centroids for {view.size} cells"
+                )
         self._weight = np.concatenate([np.full(view.size, view.weight / total) for view in self.views])
         """How much each cell counts in reading."""
 
@@ -91,7 +98,14 @@ class Codebook:
         raise KeyError(name)
 
     def alone(self, view: str, label: int) -> Context:
-        """The context of one cell and nothing else: how beliefs of a label are read."""
+        """The context of one cell and nothing else: how beliefs of a label are read.
+
+        Raises:
+            ValueError: there is no such cell.
+        """
+        size = next((each.size for each in self.views if each.name == view), 0)
+        if not 0 <= label < size:
+            raise ValueError(f"view {view!r} has no label {label}")
         cell = np.array([self.first_cell(view) + label])
         return Context(cells=cell, membership=np.ones(1), weight=np.ones(1), codebook=self.id)
 
@@ -157,9 +171,15 @@ def _memberships(
 
 def fit_centroids(vectors: Floats, size: int, *, seed: int, rounds: int = 10) -> npt.NDArray[np.float32]:
     """Centroids (size, width) of unit rows by spherical k-means, started by k-means++ (Arthur and
-    Vassilvitskii 2007). Fewer rows than ``size`` give as many centroids as there are rows."""
+    Vassilvitskii 2007). Fewer rows than ``size`` give as many centroids as there are rows.
+
+    Raises:
+        ValueError: no rows, or no cells.
+    """
     random = np.random.default_rng(seed)
     vectors = np.asarray(vectors, np.float32)
+    if len(vectors) == 0 or size < 1:
+        raise ValueError(f"{len(vectors)} vectors cannot be cut into {size} cells")
     size = min(size, len(vectors))
     centroids = np.empty((size, vectors.shape[1]), np.float32)
     centroids[0] = vectors[random.integers(len(vectors))]

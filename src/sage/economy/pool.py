@@ -44,8 +44,8 @@ class Pool:
         self.resident = np.array([c.resident for c in candidates], bool)
         load_s = np.array([c.est_load_s for c in candidates], float)
         run_s = np.array([c.est_run_s for c in candidates], float)
-        moved = _price_column(seconds=load_s, bytes_moved=np.array([c.load_bytes for c in candidates], float))
-        self.atp = moved + run_s
+        load_bytes = np.array([c.load_bytes for c in candidates], float)
+        self.atp = _price_column(seconds=load_s, bytes_moved=load_bytes) + run_s
         self.prices: Mapping[PriceUnit, Floats] = {
             "atp": self.atp,
             "seconds": load_s + run_s,
@@ -55,7 +55,7 @@ class Pool:
         self.unavailable: dict[int, SageError] = {
             i: c.unavailable for i, c in enumerate(candidates) if c.unavailable is not None
         }
-        figures = np.vstack(list(self.prices.values()))
+        figures = np.vstack([load_s, run_s, load_bytes, *self.prices.values()])
         for i in np.flatnonzero(~(np.isfinite(figures) & (figures >= 0.0)).all(0)):
             self.unavailable.setdefault(int(i), NoCandidate("its estimated price is not a number"))
         self.open = np.ones(len(self.names), bool)

@@ -6,11 +6,15 @@ Owns: the sentences, and how much better a loser had to be. Must not know: how s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from sage.types import CandidateScore, DecisionMode, Rule
+from sage.types import CandidateScore, DecisionMode, PriceUnit, Rule
 
-__all__ = ["expertise_to_win", "price_to_win", "reason"]
+__all__ = ["UNITS", "expertise_to_win", "price_to_win", "reason"]
+
+
+UNITS: Mapping[PriceUnit, str] = {"atp": "ATP", "seconds": "s", "tokens": "tokens", "usd": "USD"}
+"""What stands behind a price."""
 
 
 def expertise_to_win(score: CandidateScore, target: float, rule: Rule) -> float:
@@ -24,7 +28,9 @@ def price_to_win(score: CandidateScore, target: float, rule: Rule) -> float:
     """The price at which it would; negative: not even for nothing."""
     if rule.form == "additive":
         return score.price + (score.permission - target) * rule.scale
-    return rule.scale * (score.expertise * score.persistence / target - 1.0) if target > 0.0 else math.inf
+    if target <= 0.0 or math.isinf(rule.scale):  # at such a dial the price does not matter
+        return math.inf if score.permission >= target else -math.inf
+    return rule.scale * (score.expertise * score.persistence / target - 1.0)
 
 
 def reason(
@@ -56,11 +62,13 @@ def reason(
 
 
 def _race(first: CandidateScore, second: CandidateScore, kind: str, rule: Rule) -> str:
+    if first.permission == second.permission:
+        return f"{first.name} and {second.name} are level ({first.permission:.4f}); the cheaper goes first."
     factors = {
         f"it is trusted more at {kind} ({first.expertise:.2f} against {second.expertise:.2f})": (
             first.expertise / max(second.expertise, 1e-9)
         ),
-        f"it is cheaper ({first.price:.3g} against {second.price:.3g} {rule.unit.upper()})": (
+        f"it is cheaper ({first.price:.3g} against {second.price:.3g} {UNITS[rule.unit]})": (
             first.cheapness / max(second.cheapness, 1e-9)
         ),
         "it is already loaded": first.persistence / second.persistence,

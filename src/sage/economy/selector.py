@@ -45,6 +45,9 @@ paying for it: sqrt(200 / (200 + outcomes)) keeps what it finds and costs less (
 RECORDED = 10
 """Candidates in a decision record: nobody reads more, and a record of a thousand costs milliseconds."""
 
+EXPLAINED = 20
+"""Candidates whose exclusion is put in words, where others are left; with nobody left, all are."""
+
 CLOSE = 0.05
 """A race is close when the lighter candidate is behind by at most this share of the winner's permission."""
 
@@ -63,7 +66,8 @@ class FrontierPoint:
 
 
 class Selector:
-    """Chooses among candidates. Stateless: what it learned is in the trust book it is given."""
+    """Chooses among candidates. What it learned is in the trust book it is given; the only trace of a choice
+    is that the book counts it."""
 
     def __init__(
         self, *, hot_bonus: float, price_scale: float, form: Form = "product", unit: PriceUnit = "atp"
@@ -108,11 +112,13 @@ class Selector:
         if not pinned:
             winner, mode = self._override(pool, ranked, score, price, beliefs.mean, state)
             if random is not None and mode == "permission" and state != "CRISIS" and len(lines) > 1:
-                tried = trust.due_for_trial(pool.index, _only(lines, beliefs.mean))
+                # Who costs too much to try is not tried, and does not keep others from it.
+                may = lines[pool.atp[lines] - pool.atp[winner] <= limits.explore_atp]
+                tried = trust.due_for_trial(pool.index, _only(may, beliefs.mean))
                 if tried is None:
                     drawn = permission(rule.form, _draw(beliefs, rule.outcomes, random), cheap, persist)
-                    tried = int(_only(lines, drawn).argmax())
-                if tried != winner and pool.atp[tried] - pool.atp[winner] <= limits.explore_atp:
+                    tried = int(_only(may, drawn).argmax())
+                if tried != winner:
                     winner, mode = tried, "explore"
                     if tried not in ranked:
                         ranked[-1] = tried
@@ -164,7 +170,14 @@ class Selector:
                         price=float(price[winner]),
                     )
                 )
-        return tuple(points)
+        # What is loaded wins at the cheap end by its bonus too, and may be worse and dearer than the next.
+        return tuple(
+            point
+            for number, point in enumerate(points)
+            if not any(
+                p.expertise >= point.expertise and p.price <= point.price for p in points[number + 1 :]
+            )
+        )
 
     def _field(
         self, situation: Situation, pool: Pool, limits: Limits, pinned: str | None
@@ -174,7 +187,10 @@ class Selector:
             hint = did_you_mean(pinned, pool.names)
             raise ModelNotFound(f"No model is called {pinned!r}.{hint}", mend="sage models list")
         ok = allowed(situation, pool, limits)
-        rejected = {pool.names[i]: why_not(situation, pool, limits, int(i)) for i in np.flatnonzero(~ok)}
+        out = np.flatnonzero(~ok)
+        if ok.any() and pinned is None:
+            out = out[:EXPLAINED]
+        rejected = {pool.names[i]: why_not(situation, pool, limits, int(i)) for i in out}
         if pinned is not None:
             other = Rejection(error=NoCandidate, why="another model was asked for")
             for i in np.flatnonzero(ok):
@@ -252,9 +268,9 @@ def _draw(beliefs: Beliefs, outcomes: float, random: np.random.Generator) -> Flo
 
 def _best_first(lines: npt.NDArray[np.intp], score: Floats, price: Floats) -> list[int]:
     """The best of these candidates by score; the cheaper on a tie, then the one that comes first."""
-    if len(lines) > RECORDED:
-        lines = lines[np.argpartition(-score[lines], RECORDED - 1)[:RECORDED]]
-    return [int(lines[i]) for i in np.lexsort((lines, price[lines], -score[lines]))]
+    if len(lines) > RECORDED:  # equals of the tenth stay, for the price to decide among them
+        lines = lines[score[lines] >= np.partition(score[lines], -RECORDED)[-RECORDED]]
+    return [int(lines[i]) for i in np.lexsort((lines, price[lines], -score[lines]))[:RECORDED]]
 
 
 def _records(pool: Pool, ranked: Sequence[int], columns: tuple[Floats, ...]) -> tuple[CandidateScore, ...]:

@@ -14,8 +14,8 @@ once however often books are exchanged.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -98,10 +98,11 @@ class TrustBook:
         self._all = self._own
         """What all origins have seen, added up; the same object while there are no others."""
         self._priors = np.zeros(0)
-        self._foreign: dict[tuple[str, str], TrustRow] = {}
+        self._foreign: dict[str, dict[str, TrustRow]] = {}
+        """By candidate and origin."""
         self._resets: dict[str, float] = {}
         self._recent: dict[str, None] = {}
-        self._asked: Sequence[str] = ()
+        self._asked: tuple[str, ...] = ()
         self._asked_lines = np.zeros(0, np.intp)
         self._fit = Fit(codebook, prior_strength=prior_strength)
         self._merge(rows, resets or {})
@@ -113,7 +114,7 @@ class TrustBook:
 
     def beliefs(
         self,
-        candidates: Sequence[str],
+        candidates: tuple[str, ...],
         context: Context,
         *,
         priors: Floats,
@@ -128,10 +129,8 @@ class TrustBook:
         """
         self._check_context(context)
         if candidates is not self._asked:  # a pool asks about the same candidates again and again
-            self._asked, self._asked_lines = (
-                candidates,
-                np.array([self._line(n) for n in candidates], np.intp),
-            )
+            self._asked = candidates
+            self._asked_lines = np.array([self._line(name) for name in candidates], np.intp)
         lines = self._asked_lines
         self._priors[lines] = priors
         return self._fit.read(
@@ -153,13 +152,15 @@ class TrustBook:
         been set back since, and counts as new.
 
         Raises:
-            ValueError: a quality that is not a number in [0, 1], a time or shift that is not finite, or a
-                context of another codebook.
+            ValueError: a quality that is not a number in [0, 1], a shift beyond 1, a time that is not finite,
+                or a context of another codebook.
         """
         if not 0.0 <= outcome.quality <= 1.0:
             raise ValueError(f"quality must be in [0, 1], got {outcome.quality!r}")
-        if not (math.isfinite(outcome.at) and math.isfinite(outcome.shift)):
-            raise ValueError(f"time and shift must be finite, got {outcome.at!r} and {outcome.shift!r}")
+        if not (math.isfinite(outcome.at) and -1.0 <= outcome.shift <= 1.0):
+            raise ValueError(
+                f"the time must be finite, the shift in [-1, 1]: {outcome.at!r}, {outcome.shift!r}"
+            )
         self._check_context(context)
         weight = SOURCE_WEIGHT[outcome.source]
         if weight == 0.0 or outcome.event_id in self._recent:
@@ -168,12 +169,12 @@ class TrustBook:
         if len(self._recent) > RECENT:
             del self._recent[next(iter(self._recent))]
         line = self._line(outcome.candidate)
+        alarm = self._watch(line, outcome, context, weight)
         value, at, half_life = outcome.quality - outcome.shift, outcome.at, self._half_life
-        books = (self._own,) if self._all is self._own else (self._own, self._all)
-        alarm = self._watch(line, outcome, context, weight, books)
-        for evidence in books:
-            evidence.learn(line, context, value, weight=weight, at=at, half_life=half_life)
+        self._own.learn(line, context, value, weight=weight, at=at, half_life=half_life)
         self._events[line] += 1
+        if self._all is not self._own:
+            self._add_up(line)
         priors = self._priors[: len(self._names)]
         if alarm:
             self._fit.refresh(self._all, priors=priors, now=at, half_life=half_life)
@@ -211,22 +212,33 @@ class TrustBook:
         return max(due)[1] if due else None
 
     def reset(self, candidate: str, at: float) -> None:
-        """Forget a candidate, here and in every book that this one is merged into."""
+        """Forget a candidate, here and in every book that this one is merged into.
+
+        Raises:
+            ValueError: a time that is not finite.
+        """
+        if not math.isfinite(at):
+            raise ValueError(f"a reset needs a time, got {at!r}")
         self._merge((), {candidate: max(at, math.nextafter(self._resets.get(candidate, 0.0), math.inf))})
 
-    def merge(self, other: TrustBook) -> None:
+    def merge(self, other: TrustBook, *, now: float = math.inf) -> None:
         """Take over what the other book knows and this one does not.
+
+        What a node says of a time after ``now`` counts as of now: a clock that is ahead must not make what is
+        known here look old.
 
         Raises:
             ValueError: the books have different codebooks: their cells mean different things.
         """
         if other.codebook.id != self.codebook.id:
             raise ValueError(f"the book is of codebook {other.codebook.id}, this one of {self.codebook.id}")
-        self._merge(other.rows(), other.resets)
+        rows = [row if row.at <= now else replace(row, at=now) for row in other.rows()]
+        self._merge(rows, {name: min(at, now) for name, at in other.resets.items()})
 
     def rows(self) -> list[TrustRow]:
         """Every row that holds evidence, of all origins."""
-        return [row for row in map(self.row, self._names) if row] + list(self._foreign.values())
+        own = [row for row in map(self.row, self._names) if row]
+        return own + [row for rows in self._foreign.values() for row in rows.values()]
 
     def row(self, candidate: str) -> TrustRow | None:
         """What this node has seen of a candidate; None where it has seen nothing."""
@@ -250,9 +262,7 @@ class TrustBook:
         line = self._lines.get(candidate)
         return Drift() if line is None else self._drifts[line]
 
-    def _watch(
-        self, line: int, outcome: Outcome, context: Context, weight: float, books: tuple[Sums, ...]
-    ) -> bool:
+    def _watch(self, line: int, outcome: Outcome, context: Context, weight: float) -> bool:
         """Hold an outcome against what was expected; where a candidate has changed, move what is believed of
         it. True at an alarm."""
         expected = self._fit.read(
@@ -270,8 +280,7 @@ class TrustBook:
         )
         self._set_drift(line, seen.state)
         if seen.move:
-            for evidence in books:
-                evidence.sums[line] += seen.move * evidence.weights[line]
+            self._own.sums[line] += seen.move * self._own.weights[line]
         if seen.alarm:
             self._alarmed_at[line] = self._choices
         return seen.alarm
@@ -317,43 +326,47 @@ class TrustBook:
                     self._own.put(line, row.sums, row.weights, row.total, row.at)
                     self._set_drift(line, row.drift)
                 continue
-            known = self._foreign.get((row.origin, row.candidate))
-            if known is None or known.version < row.version:
-                self._foreign[row.origin, row.candidate] = row
+            others = self._foreign.setdefault(row.candidate, {})
+            if row.origin not in others or others[row.origin].version < row.version:
+                others[row.origin] = row
         for candidate, at in self._resets.items():
             line = self._line(candidate)
             if self._since[line] < at:
                 self._since[line], self._events[line] = at, 0
                 self._own.scale(line, 0.0)
                 self._set_drift(line, Drift())
-        self._foreign = {
-            key: row
-            for key, row in self._foreign.items()
-            if row.since >= self._resets.get(row.candidate, 0.0)
-        }
-        self._add_up()
-
-    def _add_up(self) -> None:
-        """What all origins have seen, and the fit of it."""
-        self._all = self._own
-        if self._foreign:
-            self._all = self._own.resized(len(self._priors))
-            for _, row in sorted(self._foreign.items()):
-                line = self._line(row.candidate)
-                self._all.fade(line, row.at, self._half_life)
-                kept = math.exp2(min(0.0, row.at - float(self._all.at[line])) / self._half_life)
-                # A change seen here holds for what others saw before it, too.
-                moved = row.sums + self._drifts[line].level * row.weights
-                self._all.put(
-                    line,
-                    self._all.sums[line] + kept * moved,
-                    self._all.weights[line] + kept * row.weights,
-                    float(self._all.total[line]) + kept * row.total,
-                    float(self._all.at[line]),
-                )
+            kept = {o: row for o, row in self._foreign.pop(candidate, {}).items() if row.since >= at}
+            if kept:
+                self._foreign[candidate] = kept
+        self._all = self._own.resized(len(self._priors)) if self._foreign else self._own
+        for candidate in self._foreign:
+            self._add_up(self._line(candidate))
         count = len(self._names)
         now = float(self._all.at[:count].max(initial=0.0))
         self._fit.refresh(self._all, priors=self._priors[:count], now=now, half_life=self._half_life)
+
+    def _add_up(self, line: int) -> None:
+        """What all origins have seen of one candidate.
+
+        Each has moved its sums by the changes that it noticed; added up, all are moved by the level that the
+        newest of those that noticed any says.
+        """
+        own = self.row(self._names[line])
+        others = self._foreign.get(self._names[line], {})
+        rows = ([own] if own else []) + [others[origin] for origin in sorted(others)]
+        at = max(row.at for row in rows)
+        noticed = max((row for row in rows if row.drift.alarms), key=lambda row: row.at, default=None)
+        level = noticed.drift.level if noticed else 0.0
+        kept = [math.exp2((row.at - at) / self._half_life) for row in rows]
+        each = list(zip(kept, rows, strict=True))
+        zero = np.zeros(self.codebook.cells)
+        self._all.put(
+            line,
+            sum((k * (row.sums + (level - row.drift.level) * row.weights) for k, row in each), start=zero),
+            sum((k * row.weights for k, row in each), start=zero),
+            sum(k * row.total for k, row in each),
+            at,
+        )
 
     def _check_context(self, context: Context) -> None:
         if context.codebook != self.codebook.id:
@@ -364,7 +377,8 @@ def _check(row: TrustRow, cells: int) -> None:
     for numbers in (row.sums, row.weights):
         if numbers.shape != (cells,) or not np.isfinite(numbers).all():
             raise ValueError(f"the row of {row.candidate} needs {cells} finite sums and as many weights")
-    if not (math.isfinite(row.at) and math.isfinite(row.total) and row.total >= 0.0 and row.events >= 0):
+    times = math.isfinite(row.at) and math.isfinite(row.since)
+    if not (times and math.isfinite(row.total) and row.total >= 0.0 and row.events >= 0):
         raise ValueError(f"the row of {row.candidate} holds numbers that cannot be")
     if (row.weights < 0.0).any() or (np.abs(row.sums) > 3.0 * row.weights + 1e-9).any():
         raise ValueError(f"the row of {row.candidate} holds sums beyond its weights")

@@ -114,7 +114,7 @@ class TrustStore:
         """
         with self._changing():
             book = self._current()
-            book.merge(other)
+            book.merge(other, now=self._clock.time())
             self._rewrite(book)
 
     def rebuild(
