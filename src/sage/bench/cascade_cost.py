@@ -48,7 +48,7 @@ class Curves:
     unit: float
 
 
-def cost_curves(train: Recorded, test: Recorded, *, seed: int) -> Curves | None:
+def cost_curves(train: Recorded, test: Recorded) -> Curves | None:
     """Learn on ``train``, choose policies there, measure them on ``test``; models without a known price are
     left out. None where fewer than two have one."""
     known = np.nonzero(~np.isnan(train.price).any(0) & ~np.isnan(test.price).any(0))[0]
@@ -56,7 +56,7 @@ def cost_curves(train: Recorded, test: Recorded, *, seed: int) -> Curves | None:
         return None
     learned = Learned(train.models_at(known))
     tests = learned.new(test.models_at(known))
-    sample = learned.train.sample(seed)
+    sample = learned.train
     prices = learned.train.data.price.mean(0)
     unit = float(prices[learned.train.data.scores.mean(0).argmax()])
     router = [Policy(first=rate / unit, further=math.inf, alpha=ALPHA) for rate in (0.0, *RATES)]
