@@ -60,7 +60,8 @@ class Beliefs:
 class Sums:
     """Faded sums, one line a candidate, each as of its own time ``at``.
 
-    ``sums`` and ``weights`` (candidates, cells), ``total`` (candidates,) outcomes.
+    ``sums`` and ``weights`` (cells, candidates): choices read a few cells of all candidates, which so lie
+    together. ``total`` (candidates,) outcomes.
     """
 
     sums: Floats
@@ -72,17 +73,17 @@ class Sums:
     def empty(cls, candidates: int, cells: int) -> Sums:
         """No evidence for anybody."""
         return cls(
-            sums=np.zeros((candidates, cells)),
-            weights=np.zeros((candidates, cells)),
+            sums=np.zeros((cells, candidates)),
+            weights=np.zeros((cells, candidates)),
             total=np.zeros(candidates),
             at=np.full(candidates, NEVER),
         )
 
     def resized(self, candidates: int) -> Sums:
         """A copy with room for more candidates."""
-        wider = Sums.empty(candidates, self.sums.shape[1])
+        wider = Sums.empty(candidates, len(self.sums))
         known = len(self.total)
-        wider.sums[:known], wider.weights[:known] = self.sums, self.weights
+        wider.sums[:, :known], wider.weights[:, :known] = self.sums, self.weights
         wider.total[:known], wider.at[:known] = self.total, self.at
         return wider
 
@@ -92,12 +93,13 @@ class Sums:
 
     def put(self, line: int, sums: Floats, weights: Floats, total: float, at: float) -> None:
         """Set a line."""
-        self.sums[line], self.weights[line], self.total[line], self.at[line] = sums, weights, total, at
+        self.sums[:, line], self.weights[:, line] = sums, weights
+        self.total[line], self.at[line] = total, at
 
     def scale(self, line: int, share: float) -> None:
         """Let a line count for less."""
-        self.sums[line] *= share
-        self.weights[line] *= share
+        self.sums[:, line] *= share
+        self.weights[:, line] *= share
         self.total[line] *= share
 
     def fade(self, line: int, now: float, half_life: float) -> None:
@@ -121,8 +123,8 @@ class Sums:
             self.fade(line, at, half_life)
         share = weight * context.membership
         # The cells of one context are distinct, so that plain indexing adds each once.
-        self.weights[line, context.cells] += share
-        self.sums[line, context.cells] += value * share
+        self.weights[context.cells, line] += share
+        self.sums[context.cells, line] += value * share
         self.total[line] += weight
 
 
@@ -162,16 +164,15 @@ class Fit:
         kept = evidence.kept(slice(count), now, half_life)
         cells = context.cells
         overall = self._overall(slice(count), kept, evidence, priors)
-        weights = evidence.weights[:count].take(cells, 1)
-        sums = evidence.sums[:count].take(cells, 1)
-        self._above[cells] = kept @ sums - (kept * overall) @ weights
-        self._weight[cells] = kept @ weights
+        weights = evidence.weights.take(cells, 0)[:, :count]
+        self._above[cells] = evidence.sums.take(cells, 0)[:, :count] @ kept - weights @ (kept * overall)
+        self._weight[cells] = weights @ kept
         self._at[cells] = now
         difficulty = self._difficulty(slice(None), now, half_life)
         # Difficulties have moved under the other lines too: one of them is looked at again, in turn.
         self._turn = (self._turn + 1) % count
         for moved in (line, self._turn):
-            excess = evidence.sums[moved] - evidence.weights[moved] * difficulty
+            excess = evidence.sums[:, moved] - evidence.weights[:, moved] * difficulty
             self._surplus[moved] = excess @ self._read
 
     def refresh(self, evidence: Sums, *, priors: Floats, now: float, half_life: float) -> None:
@@ -179,21 +180,22 @@ class Fit:
         count = len(priors)
         self._surplus = np.zeros(len(evidence.total))
         kept = evidence.kept(slice(count), now, half_life)
-        sums, weights = evidence.sums[:count], evidence.weights[:count]
+        sums, weights = evidence.sums[:, :count], evidence.weights[:, :count]
         self._above[:] = 0.0
-        self._weight = kept @ weights
+        self._weight = weights @ kept
         self._at[:] = now
         for _ in range(PASSES):
             difficulty = self._difficulty(slice(None), now, half_life)
-            self._surplus[:count] = (sums - weights * difficulty) @ self._read
+            self._surplus[:count] = self._read @ (sums - weights * difficulty[:, None])
             overall = self._overall(slice(count), kept, evidence, priors)
-            self._above = kept @ sums - (kept * overall) @ weights
-        self._surplus[:count] = (sums - weights * self._difficulty(slice(None), now, half_life)) @ self._read
+            self._above = sums @ kept - weights @ (kept * overall)
+        difficulty = self._difficulty(slice(None), now, half_life)
+        self._surplus[:count] = self._read @ (sums - weights * difficulty[:, None])
 
     def read(
         self,
         evidence: Sums,
-        lines: Ints,
+        lines: slice | Ints,
         context: Context,
         *,
         priors: Floats,
@@ -214,18 +216,13 @@ class Fit:
             priors = priors + self._relatives(lines, kept, total, priors, families)
         overall = (self._surplus[lines] * kept + self._strength * priors) / (total + self._strength)
         cells = context.cells
-        at = (lines[:, None], cells)
-        weights = evidence.weights[at] * kept[:, None]
-        sums = evidence.sums[at] * kept[:, None]
-        start = overall[:, None] + self._difficulty(cells, now, half_life)
-        mean = ((sums + CELL * start) / (weights + CELL)) @ context.weight + shifts
-        here = weights @ context.weight
+        weights = evidence.weights.take(cells, 0)[:, lines] * kept
+        sums = evidence.sums.take(cells, 0)[:, lines] * kept
+        start = overall + self._difficulty(cells, now, half_life)[:, None]
+        mean = context.weight @ ((sums + CELL * start) / (weights + CELL)) + shifts
+        here = context.weight @ weights
         sd = SPREAD * np.sqrt(1.0 / (here + CELL) + 1.0 / (total + self._strength))
-        return Beliefs(
-            mean=np.clip(mean, 0.0, 1.0),
-            sd=sd,
-            evidence=here,
-        )
+        return Beliefs(mean=np.minimum(np.maximum(mean, 0.0), 1.0), sd=sd, evidence=here)
 
     def _difficulty(self, cells: slice | Ints, now: float, half_life: float) -> Floats:
         """How far quality in these cells lies from what is usual for those who worked there, at ``now``."""
@@ -237,7 +234,9 @@ class Fit:
         prior = self._strength * priors
         return (self._surplus[lines] * kept + prior) / (evidence.total[lines] * kept + self._strength)
 
-    def _relatives(self, lines: Ints, kept: Floats, total: Floats, priors: Floats, families: Ints) -> Floats:
+    def _relatives(
+        self, lines: slice | Ints, kept: Floats, total: Floats, priors: Floats, families: Ints
+    ) -> Floats:
         """How far each candidate's relatives, without itself, lie from their cards."""
         surprise = self._surplus[lines] * kept - total * priors
         others = np.bincount(families, surprise)[families] - surprise

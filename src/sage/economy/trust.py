@@ -103,7 +103,7 @@ class TrustBook:
         self._resets: dict[str, float] = {}
         self._recent: dict[str, None] = {}
         self._asked: tuple[str, ...] = ()
-        self._asked_lines = np.zeros(0, np.intp)
+        self._asked_lines: slice | npt.NDArray[np.intp] = slice(0)
         self._fit = Fit(codebook, prior_strength=prior_strength)
         self._merge(rows, resets or {})
 
@@ -130,12 +130,13 @@ class TrustBook:
         self._check_context(context)
         if candidates is not self._asked:  # a pool asks about the same candidates again and again
             self._asked = candidates
-            self._asked_lines = np.array([self._line(name) for name in candidates], np.intp)
-        lines = self._asked_lines
-        self._priors[lines] = priors
+            lines = [self._line(name) for name in candidates]
+            whole = lines == list(range(len(lines)))
+            self._asked_lines = slice(len(lines)) if whole else np.array(lines, np.intp)
+        self._priors[self._asked_lines] = priors
         return self._fit.read(
             self._all,
-            lines,
+            self._asked_lines,
             context,
             priors=priors,
             shifts=shifts,
@@ -252,8 +253,8 @@ class TrustBook:
             events=self._events[line],
             at=float(self._own.at[line]),
             total=float(self._own.total[line]),
-            sums=self._own.sums[line].copy(),
-            weights=self._own.weights[line].copy(),
+            sums=self._own.sums[:, line].copy(),
+            weights=self._own.weights[:, line].copy(),
             drift=self._drifts[line],
         )
 
@@ -267,7 +268,7 @@ class TrustBook:
         it. True at an alarm."""
         expected = self._fit.read(
             self._all,
-            np.array([line]),
+            slice(line, line + 1),
             context,
             priors=self._priors[line : line + 1],
             shifts=np.array([outcome.shift]),
@@ -280,7 +281,7 @@ class TrustBook:
         )
         self._set_drift(line, seen.state)
         if seen.move:
-            self._own.sums[line] += seen.move * self._own.weights[line]
+            self._own.sums[:, line] += seen.move * self._own.weights[:, line]
         if seen.alarm:
             self._alarmed_at[line] = self._choices
         return seen.alarm
