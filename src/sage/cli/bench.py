@@ -146,6 +146,42 @@ def route(
     console().print(f"written: {out} and {out.with_suffix('.png').name}", style="dim", markup=False)
 
 
+@app.command()
+def drift(
+    out: Out = None,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Worlds, each drawn anew.")] = 10,
+    models: Annotated[int, typer.Option(min=2, metavar="N", help="Models in the pool.")] = 8,
+) -> None:
+    """A model silently degrades to chance, and later is well again: who notices, and when?"""
+    from sage.bench.drift import DEFINITIONS, drift_table, measure_drift
+
+    if out is not None:
+        _writable(out)
+    rows = measure_drift(seeds=seeds, models=(models,), progress=_say)
+    settings = {"seeds": seeds, "models": models, "definitions": dict(DEFINITIONS)}
+    command = f"sage bench drift --seeds {seeds} --models {models}"
+    _report(out, "drift", command, settings, drift_table(rows), {"results": rows})
+
+
+@app.command()
+def collapse(
+    out: Out = None,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Streams, each drawn anew.")] = 5,
+    specialists: Annotated[
+        int, typer.Option(min=4, metavar="N", help="Experts that are the best in one topic.")
+    ] = 16,
+) -> None:
+    """Does a pool of experts stay a pool where success breeds success, and who falls for a liar?"""
+    from sage.bench.collapse import DEFINITIONS, collapse_table, measure_collapse
+
+    if out is not None:
+        _writable(out)
+    rows = measure_collapse(seeds=seeds, specialists=specialists, progress=_say)
+    settings = {"seeds": seeds, "specialists": specialists, "definitions": dict(DEFINITIONS)}
+    command = f"sage bench collapse --seeds {seeds} --specialists {specialists}"
+    _report(out, "collapse", command, settings, collapse_table(rows), {"results": rows})
+
+
 def _say(text: str) -> None:
     from sage.cli.render import notes
 
@@ -153,14 +189,19 @@ def _say(text: str) -> None:
 
 
 def _report(
-    out: Path | None, suite: str, command: str, settings: dict[str, Any], rows: list[dict[str, Any]]
+    out: Path | None,
+    suite: str,
+    command: str,
+    settings: dict[str, Any],
+    rows: list[dict[str, Any]],
+    more: Mapping[str, Any] | None = None,
 ) -> None:
     from sage.bench.report import write_result
     from sage.cli.render import console
 
     _print(rows)
     if out is not None:
-        write_result(out, suite=suite, command=command, settings=settings, rows=rows)
+        write_result(out, suite=suite, command=command, settings=settings, rows=rows, more=more)
         console().print(f"written: {out}", style="dim", markup=False)
 
 
