@@ -43,7 +43,7 @@ def play_cascade(
 def cascade_curves(outcomes: Outcomes, arena: Arena, train: Ints, test: Ints) -> Curves | None:
     """Quality at every price; None where answers, lengths or prices were not recorded."""
     seen, asked = _recorded(outcomes, arena, train, test)
-    return None if seen is None or asked is None else cost_curves(seen, asked, seed=arena.seed)
+    return None if seen is None or asked is None else cost_curves(seen, asked)
 
 
 def _recorded(
