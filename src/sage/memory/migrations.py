@@ -133,6 +133,22 @@ CREATE TABLE trust_resets (
     at        REAL NOT NULL
 );
 
+-- sage.economy.evidence.Evidence: what answers have shown of each candidate (float64, little-endian), and of
+-- pairs (one <= other) that were wrong together. Faded as of at.
+CREATE TABLE opinions (
+    candidate TEXT PRIMARY KEY NOT NULL,
+    at        REAL NOT NULL,
+    counters  BLOB NOT NULL
+);
+CREATE TABLE opinion_pairs (
+    one   TEXT NOT NULL REFERENCES opinions (candidate) ON DELETE CASCADE,
+    other TEXT NOT NULL REFERENCES opinions (candidate) ON DELETE CASCADE,
+    at    REAL NOT NULL,
+    wrong REAL NOT NULL,
+    same  REAL NOT NULL,
+    PRIMARY KEY (one, other)
+);
+
 -- What the card claimed for the kind of work beyond its overall figure.
 ALTER TABLE outcomes ADD COLUMN shift REAL NOT NULL DEFAULT 0;
 """
