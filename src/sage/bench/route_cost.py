@@ -22,7 +22,7 @@ from sage.bench.frontier import Points, aiq, sweep
 from sage.bench.policies import Estimator
 from sage.bench.route import Plan, splits
 from sage.bench.route_cascade import cascade_curves
-from sage.bench.route_data import Floats, Outcomes, of_models
+from sage.bench.route_data import Floats, Ints, Outcomes, of_models
 from sage.bench.route_views import Views
 from sage.bench.routers import Kmeans, Knn, Topic
 from sage.bench.sage_policy import SageExpectation
@@ -60,6 +60,7 @@ def measure_frontier(
         progress(f"{outcomes.name}, frontier: seed {seed + 1} of {plan.seeds}")
         expected = {name: _Expected.of(price.shape) for name in FORMS}
         tested = np.zeros(len(price), bool)
+        cascade: list[tuple[Points, Ints]] = []
         for number, split in enumerate(splits(outcomes, plan, seed)):
             arena = build_arena(outcomes, views, split.train, split.test, first=None, seed=seed)
             tested[split.test] = True
@@ -72,8 +73,7 @@ def measure_frontier(
                 curve = cascade_curves(outcomes, arena, split.train, split.test)
                 if curve is not None:
                     curves.append(curve)
-                    area = aiq(curve.cascade, outcomes.scores[split.test], price[split.test])
-                    swept["sage_cascade", None].append((curve.cascade, area))
+                    cascade.append((curve.cascade, split.test))
         scores, costs = outcomes.scores[tested], price[tested]
         lines: dict[tuple[str, Form | None], Points] = {
             ("singles", None): list(zip(costs.mean(0).tolist(), scores.mean(0).tolist(), strict=True)),
@@ -85,8 +85,14 @@ def measure_frontier(
                 lines[name, form] = sweep(quality, cost, scores, costs, form=form)
         for key, points in lines.items():
             swept[key].append((points, aiq(points, scores, costs)))
-    rows = [_row(name, form, runs) for (name, form), runs in swept.items()]
-    return rows, compare_at_cost(curves) if curves else None
+        if cascade:
+            rows = np.concatenate([test for _, test in cascade])
+            sizes = [len(test) for _, test in cascade]
+            mixed = np.average([points for points, _ in cascade], axis=0, weights=sizes).tolist()
+            area = aiq(mixed, outcomes.scores[rows], price[rows])
+            swept["sage_cascade", None].append((mixed, area))
+    found = [_row(name, form, runs) for (name, form), runs in swept.items()]
+    return found, compare_at_cost(curves) if curves else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -98,7 +98,7 @@ def table_of(results: Sequence[Mapping[str, Any]], *, worst: bool) -> list[dict[
 
     return [
         {
-            "policy": row["policy"] if row["ceiling"] is None else f"{row['policy']} {row['ceiling']:g}",
+            "policy": row["policy"] if row["ceiling"] is None else f"cascade {row['ceiling']:g}",
             "mode": row["mode"],
             "score %": percent(row["score"]),
             "macro %": percent(row["score_macro"]),
