@@ -104,6 +104,8 @@ def route(
 
     if out is not None:
         _writable(out)
+    if embedder == "auto":
+        _fetch_minilm()
     modes: dict[str, tuple[Mode, ...]] = {
         "full": ("full",),
         "bandit": ("bandit",),
@@ -180,6 +182,26 @@ def collapse(
     settings = {"seeds": seeds, "specialists": specialists, "definitions": dict(DEFINITIONS)}
     command = f"sage bench collapse --seeds {seeds} --specialists {specialists}"
     _report(out, "collapse", command, settings, collapse_table(rows), {"results": rows})
+
+
+def _fetch_minilm() -> None:
+    """Pull the sentence model where its libraries are; a benchmark without it says less, and still runs."""
+    from importlib.util import find_spec
+
+    from sage.cli.models import pull
+    from sage.config import load_settings, sage_home
+    from sage.errors import SageError
+    from sage.memory.minilm import minilm_path
+
+    home = sage_home()
+    able = all(find_spec(library) for library in ("onnxruntime", "tokenizers"))
+    if not able or minilm_path(home).exists() or load_settings().models.offline:
+        return
+    _say("Fetching MiniLM once, 105 MB (--embedder hash goes without)")
+    try:
+        pull("minilm")
+    except SageError as error:
+        _say(f"It cannot be had ({error.message}): words and characters alone.")
 
 
 def _say(text: str) -> None:
