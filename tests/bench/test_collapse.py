@@ -110,4 +110,4 @@ def test_rows_have_the_same_keys_and_read_as_a_table() -> None:
         DEFINITIONS
     )
     fooled = next(line for line in collapse_table(rows) if line["policy"] == "self_scores")
-    assert fooled["liar under 5 % after"] == "never (to never)"
+    assert fooled["liar < 5 %"] == "never"

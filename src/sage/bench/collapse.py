@@ -90,26 +90,16 @@ def measure_collapse(
 
 
 def collapse_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows as people read them: medians, with the extremes over seeds behind."""
-
-    def percent(row: Mapping[str, Any], key: str) -> str:
-        return f"{100 * row[key]:.1f} ({100 * row[f'{key}_low']:.1f} to {100 * row[f'{key}_high']:.1f})"
-
-    def after(value: float | None) -> str:
-        return "never" if value is None else f"{value:.0f}"
-
+    """The rows as people read them: medians, and the extremes of the reward."""
     return [
         {
             "cards": row["cards"],
             "policy": row["policy"],
-            "experts": row["experts"],
-            "effective": f"{row['effective_experts']:.1f}",
-            "of pool %": percent(row, "of_pool"),
-            "reward % of best": percent(row, "reward_of_best"),
-            "of all requests": f"{100 * row['reward_all']:.1f}",
-            "liar under 5 % after": f"{after(row['liar_under_5'])} (to {after(row['liar_under_5_high'])})",
+            "effective": f"{row['effective_experts']:.1f} of {row['experts']}",
+            "reward %": f"{100 * row['reward_of_best']:.1f}",
+            "low-high": f"{100 * row['reward_of_best_low']:.1f}-{100 * row['reward_of_best_high']:.1f}",
+            "liar < 5 %": "never" if row["liar_under_5"] is None else f"{row['liar_under_5']:.0f}",
             "liar %": f"{100 * row['liar_share']:.2f}",
-            "dead %": f"{100 * row['dead_share']:.2f}",
         }
         for row in rows
     ]

@@ -49,8 +49,9 @@ DEFINITIONS = {
     "never while ill",
     "share_ill": "its share of requests from then until it is well again: what trying it costs included",
     "healed": f"requests from its healing until its share of the last {WINDOW} is half of what it was in the "
-    "500 requests before the fall; null: never",
-    "healed_in_300": "share of seeds in which that took 300 requests or less",
+    "500 requests before the fall; null: never. Only where it had been under 5 %: who stays has nothing to "
+    "come back to (seeds_left counts them)",
+    "healed_in_300": "share of these seeds in which that took 300 requests or less",
     "thompson": "Beta posteriors whose counts never fade; thompson_topic is told the true topic",
     "spread": "median and, with _low and _high, extremes over seeds; a seed in which the policy gave the "
     f"model less than {LEAST_SHARE:.0%} before is left out of under_5, share_ill and healed (seeds_used)",
@@ -60,8 +61,8 @@ DEFINITIONS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Figures:
-    """One run. Requests are infinite where it never happened, times and shares None where the model had too
-    little traffic to lose."""
+    """One run. Requests are infinite where it never happened, None where it could not: the model had too
+    little traffic to lose, or never lost it."""
 
     regret: tuple[float, float, float]
     under_5: float | None
@@ -127,27 +128,26 @@ def measure_drift(
 
 
 def drift_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The rows as people read them: medians, with the extremes over seeds behind."""
+    """The rows as people read them: medians, and the extremes of regret."""
 
-    def of(row: Mapping[str, Any], key: str) -> str:
-        if row[key] is None:
-            return "-" if not row["seeds_used"] else "never"
-        low, high = row[f"{key}_low"], row[f"{key}_high"]
-        return f"{row[key]:.0f} ({low:.0f} to {'never' if high is None else f'{high:.0f}'})"
+    def requests(row: Mapping[str, Any], key: str, seeds: str) -> str:
+        if not row[seeds]:
+            return "-"
+        return "never" if row[key] is None else f"{row[key]:.0f}"
+
+    def percent(value: float | None) -> str:
+        return "-" if value is None else f"{100.0 * value:.1f}"
 
     return [
         {
             "change": row["change"],
-            "models": row["models"],
             "policy": row["policy"],
-            "regret": of(row, "regret"),
-            "before": f"{row['regret_before']:.0f}",
-            "ill": f"{row['regret_ill']:.0f}",
-            "healed": f"{row['regret_healed']:.0f}",
-            "under 5 % after": of(row, "under_5"),
-            "share ill %": "-" if row["share_ill"] is None else f"{100 * row['share_ill']:.1f}",
-            "healed after": of(row, "healed"),
-            "in 300": "-" if row["healed_in_300"] is None else f"{row['healed_in_300']:.0%}",
+            "regret": f"{row['regret']:.0f}",
+            "low-high": f"{row['regret_low']:.0f}-{row['regret_high']:.0f}",
+            "under 5 %": requests(row, "under_5", "seeds_used"),
+            "ill %": percent(row["share_ill"]),
+            "healed": requests(row, "healed", "seeds_left"),
+            "in 300 %": percent(row["healed_in_300"]),
         }
         for row in rows
     ]
@@ -171,7 +171,7 @@ def figures_of(world: World, target: int, chosen: Ints) -> Figures:
         regret=regret,
         under_5=under,
         share_ill=float(hits[fall + int(under) : heal].mean()) if math.isfinite(under) else before,
-        healed=_first(share[heal:] >= before / 2),
+        healed=_first(share[heal:] >= before / 2) if math.isfinite(under) else None,
     )
 
 
@@ -225,13 +225,13 @@ def _row(change: Change, models: int, policy: str, runs: Sequence[Figures]) -> d
     row |= _spread("regret", [sum(run.regret) for run in runs])
     for part, name in enumerate(("before", "ill", "healed")):
         row[f"regret_{name}"] = round(spread([run.regret[part] for run in runs]).median, 1)
-    used = [run for run in runs if run.healed is not None] if change != "none" else []
-    row["seeds_used"] = len(used)
+    used = [run for run in runs if run.under_5 is not None] if change != "none" else []
+    left = [run.healed for run in used if run.healed is not None]
+    row["seeds_used"], row["seeds_left"] = len(used), len(left)
     row |= _spread("under_5", [run.under_5 for run in used])
     row |= _spread("share_ill", [run.share_ill for run in used])
-    row |= _spread("healed", [run.healed for run in used])
-    quick = [run.healed <= 300 for run in used if run.healed is not None]
-    row["healed_in_300"] = sum(quick) / len(quick) if quick else None
+    row |= _spread("healed", left)
+    row["healed_in_300"] = sum(time <= 300 for time in left) / len(left) if left else None
     return row
 
 

@@ -45,7 +45,7 @@ class Experts:
 
     @classmethod
     def of(cls, specialists: int, *, honest: bool) -> Experts:
-        """A pool with one topic for each two specialists, an even number."""
+        """A pool with one topic for each two specialists."""
         topics = specialists // 2
         own = np.arange(specialists) % topics
         quality = np.full((specialists + 3, topics), 0.5)
