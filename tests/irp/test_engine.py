@@ -1,4 +1,4 @@
-"""Whatever a plugin does, refinement ends in time, says why, and keeps the best."""
+"""Whatever a plugin does, refinement ends in time, says why, and keeps the best and the latest."""
 
 from __future__ import annotations
 
@@ -75,6 +75,13 @@ def test_why_it_stops_and_what_it_keeps(energies: list[float], reason: str, best
     assert refined.error is None
 
 
+@pytest.mark.parametrize("energies", [[0.3, 0.6], [0.3, 0.4, 0.5, 0.6], [0.9, 0.5, 0.04]])
+def test_the_latest_state_knows_most_though_an_earlier_one_looked_better(energies: list[float]) -> None:
+    refined = run(Scripted(energies))
+    assert refined.state == 1 + energies.index(min(energies))
+    assert refined.latest == len(energies)
+
+
 def test_a_fall_after_a_rise_is_not_yet_an_end() -> None:
     assert run(Scripted([0.9, 0.6, 0.8, 0.3, 0.5, 0.01])).halt_reason == "accepted"
 
@@ -144,6 +151,7 @@ def test_an_energy_that_is_no_number_ends_it(bad: float, before: list[float]) ->
     assert refined.halt_reason == "bad_energy"
     assert refined.energies == tuple(before)
     assert refined.state == 1  # the best that could be weighed, else the only one there is
+    assert refined.latest == (len(before) or 1)
     assert refined.atp == len(before) + 1
 
 
@@ -181,7 +189,7 @@ class RaisesAt(Scripted):
 def test_a_step_that_raises_loses_nothing(k: int) -> None:
     refined = run(RaisesAt("step", k))
     assert (refined.halt_reason, refined.steps) == ("error", k)
-    assert refined.state == (k or None)
+    assert refined.state == refined.latest == (k or None)
     assert str(refined.error) == f"step {k}"
 
 
@@ -189,7 +197,7 @@ def test_a_step_that_raises_loses_nothing(k: int) -> None:
 def test_an_energy_that_raises_loses_nothing(k: int) -> None:
     refined = run(RaisesAt("energy", k))
     assert (refined.halt_reason, refined.steps) == ("bad_energy", k)
-    assert refined.state == (k or 1)
+    assert refined.state == refined.latest == (k or 1)
     assert refined.atp == k + 1  # the step was paid for
     assert str(refined.error) == f"energy {k}"
 
@@ -296,5 +304,6 @@ def test_it_never_goes_too_far_and_never_loses_the_best(
     if refined.energies:
         assert refined.state is not None
         assert plugin.energy(refined.state) == min(refined.energies)
+        assert refined.latest == refined.steps
     else:
-        assert refined.state == (1 if refined.halt_reason == "bad_energy" else None)
+        assert refined.state == refined.latest == (1 if refined.halt_reason == "bad_energy" else None)

@@ -1,4 +1,4 @@
-"""What makes a draft doubtful, and what another opinion does to it."""
+"""What a text alone says of itself, and the steps of drafting."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from sage.irp.plugins.language import (
     LOGPROB_FLOOR,
+    LOOPING,
     RETRY_TEMPERATURE,
-    Draft,
     Drafts,
     LanguagePlugin,
     Opinion,
+    Weighed,
     doubt,
     likeness,
     repetition,
@@ -38,8 +39,10 @@ def said(text: str, logprob: float | None = -0.1) -> Completion:
     )
 
 
-def draft(text: str, logprob: float | None = -0.1, *, model: str = "a", valid: bool = True) -> Draft:
-    return Draft(model=model, completion=said(text, logprob), attempt=0, valid=valid)
+def by_length(drafts: Drafts) -> Weighed:
+    """The longest is the best: a hundred letters are perfect."""
+    energies = tuple(1.0 - len(draft.completion.text) / 100 for draft in drafts)
+    return Weighed(energies=energies, best=energies.index(min(energies)))
 
 
 def plugin(
@@ -59,6 +62,7 @@ def plugin(
     return LanguagePlugin(
         ask=ask,
         next_model=lambda drafts, _atp: order[len(drafts)] if len(drafts) < len(order) else None,
+        weigh=by_length,
         temperature=temperature,
     )
 
@@ -68,8 +72,9 @@ def test_doubt_is_what_the_probabilities_leave_open(logprob: float) -> None:
     assert doubt(said(PROSE, logprob)) == pytest.approx(1 - math.exp(logprob))
 
 
-def test_doubt_without_probabilities_is_one_half() -> None:
-    assert doubt(said(PROSE, None)) == 0.5
+def test_doubt_is_unknown_without_probabilities_but_for_a_loop() -> None:
+    assert math.isnan(doubt(said(PROSE, None)))
+    assert doubt(said(LOOP, None)) == repetition(LOOP) > LOOPING
 
 
 def test_one_forced_token_does_not_make_an_answer_doubtful() -> None:
@@ -129,52 +134,19 @@ def test_likeness_is_a_symmetric_share(one: str, other: str) -> None:
     assert 0.0 <= repetition(one) <= 1.0
 
 
-def test_the_energy_of_the_empty_and_of_the_broken_is_one() -> None:
-    for text, valid in (("", True), ("  \n", True), ("no", False)):
-        one = plugin({"a": text}, valid=valid)
-        state = one.step((), 9.0).state
-        assert not state[0].valid
-        assert one.energy(state) == 1.0
-    kept = plugin({"a": '{"n": 1}'})
-    assert kept.energy(kept.step((), 9.0).state) < 0.2
+@pytest.mark.parametrize(("text", "kept"), [("", True), ("  \n", True), ("no", False)])
+def test_the_empty_and_the_broken_are_not_valid(text: str, kept: bool) -> None:
+    assert not plugin({"a": text}, valid=kept).step((), 9.0).state[0].valid
+    assert plugin({"a": "no"}).step((), 9.0).state[0].valid
 
 
-def test_a_draft_that_is_not_valid_has_no_say() -> None:
-    state = (draft(PROSE, -0.7), draft(PROSE, -0.7, model="b", valid=False))
-    assert plugin().energies(state) == pytest.approx([1 - math.exp(-0.7), 1.0])
-
-
-def test_agreement_halves_doubt_and_dissent_leaves_it() -> None:
-    alone = 1 - math.exp(-0.7)
-    agreed = plugin().energies((draft("Paris", -0.7), draft("paris.", -2.0, model="b")))
-    assert agreed == pytest.approx([alone / 2, (1 - math.exp(-2.0)) / 2])
-    dissent = plugin().energies((draft("Paris", -0.7), draft("Rome", -2.0, model="b")))
-    assert dissent == pytest.approx([alone, 1 - math.exp(-2.0)])
-
-
-def test_the_best_is_the_least_doubtful_and_the_earlier_on_a_tie() -> None:
-    assert plugin().best((draft("x", -2.0), draft("y", -0.1, model="b"))).model == "b"
-    assert plugin().best((draft("x"), draft("y", model="b"))).model == "a"
-    assert plugin().best((draft("", valid=False), draft("y", -2.9, model="b"))).model == "b"
-
-
-drafts = st.builds(
-    draft,
-    st.sampled_from(["Paris", "paris.", "Rome", "It is Paris", "", LOOP]),
-    st.sampled_from([None, -0.01, -0.7, -2.0, -9.0]),
-    model=st.sampled_from("abc"),
-    valid=st.booleans(),
-)
-
-
-@given(state=st.lists(drafts, min_size=1, max_size=5), more=drafts)
-def test_another_opinion_never_makes_the_best_draft_worse(state: list[Draft], more: Draft) -> None:
-    one = plugin()
-    before, after = tuple(state), (*state, more)
-    assert one.energy(after) <= one.energy(before)
-    assert all(0.0 <= energy <= 1.0 for energy in one.energies(after))
-    for old, new in zip(one.energies(before), one.energies(after), strict=False):
-        assert new <= old
+def test_energy_and_the_best_are_what_the_weighing_says() -> None:
+    one = plugin({"a": "x" * 10, "b": "x" * 30, "c": "x" * 20}, order=("a", "b", "c"))
+    state: Drafts = one.init_state()
+    for _ in range(3):
+        state = one.step(state, 9.0).state
+    assert one.energy(state) == pytest.approx(0.7)
+    assert one.best(state).model == "b"
 
 
 def test_a_step_adds_one_draft_and_leaves_the_old_state() -> None:
@@ -214,13 +186,7 @@ def test_a_model_that_passed_the_work_on_is_not_the_one_that_answered() -> None:
             model="b", completion=said("x"), attempt=step, atp=1.0
         ),
         next_model=lambda _drafts, _atp: "a",
+        weigh=by_length,
         temperature=0.0,
     )
     assert one.step((), 9.0).state[0].model == "b"
-
-
-def test_a_model_that_repeats_itself_does_not_agree_with_itself() -> None:
-    once, twice = (draft("Rome.", -0.6),), (draft("Rome.", -0.6), draft("Rome.", -0.6))
-    assert plugin().energies(twice) == [plugin().energy(once)] * 2
-    backed = (draft("Rome.", -0.6), draft("Rome.", -0.6, model="b"))
-    assert plugin().energy(backed) < plugin().energy(once)

@@ -1,6 +1,6 @@
 """Runs a plugin: step, weigh, stop.
 
-Owns: the loop, its stopping rules, and the promise that the best state so far is never lost.
+Owns: the loop, its stopping rules, and the promise that a later step never loses the states before it.
 Must not know: what is being refined.
 
 Each step runs on a thread of its own, so that a plugin that hangs costs its deadline and no more. A hung
@@ -33,7 +33,7 @@ POLL_S = 0.1
 def refine(
     plugin: Plugin[S], limits: Limits, *, cancelled: threading.Event, clock: Clock | None = None
 ) -> Refined[S]:
-    """Refine until a stopping rule holds; returns the state of lowest energy.
+    """Refine until a stopping rule holds; returns the state of lowest energy, and the latest.
 
     Whatever goes wrong in the plugin becomes a ``halt_reason``; nothing is raised but BaseException
     (Ctrl-C), after ``cancelled`` has been set.
@@ -41,6 +41,7 @@ def refine(
     clock = clock or SystemClock()
     end = clock.monotonic() + limits.seconds
     best: S | None = None
+    latest: S | None = None
     lowest = math.inf
     energies: list[float] = []
     atp = 0.0
@@ -61,8 +62,10 @@ def refine(
                 energy, error = math.nan, raised
             if not math.isfinite(energy):  # such a state cannot be compared with others
                 reason = "bad_energy"
-                best = state if best is None else best
+                if best is None:
+                    best = latest = state
                 break
+            latest = state
             energies.append(energy)
             if energy < lowest:
                 best, lowest = state, energy
@@ -74,6 +77,7 @@ def refine(
         reason, error = "cancelled" if cancelled.is_set() else "error", raised
     return Refined(
         state=best,
+        latest=latest,
         energies=tuple(energies),
         halt_reason=reason,
         steps=len(energies),

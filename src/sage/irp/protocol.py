@@ -62,14 +62,18 @@ class Plugin(Protocol[S]):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Refined(Generic[S]):
-    """The best state found, or None when no step succeeded.
+    """What came of a refinement.
 
+    ``state`` is the one of lowest energy and ``latest`` the newest that could be weighed; both None when no
+    step succeeded. They differ where a step taught that the state before was worse than it looked: a plugin
+    whose states gather evidence chooses from ``latest``.
     ``halt_reason`` is ``accepted``, ``converged``, ``rising``, ``oscillating``, ``max_steps``, ``budget``,
     ``deadline``, ``exhausted``, ``cancelled``, ``bad_energy``, ``hung``, ``error``, or the plugin's own.
     ``error`` is what the plugin raised, where it did.
     """
 
     state: S | None
+    latest: S | None
     energies: tuple[float, ...]
     halt_reason: str
     steps: int

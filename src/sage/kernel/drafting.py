@@ -1,6 +1,7 @@
 """Drafts for one turn: whom to ask next, asking, and passing on when somebody fails.
 
-Owns: the attempts of a turn and what they cost. Must not know: when a draft is good enough.
+Owns: the attempts of a turn, what they cost, and who may still be asked. Must not know: when a draft is good
+enough, or whether another is worth its price.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from sage.irp.plugins.language import Drafts, Opinion
 from sage.kernel.candidates import answer_tokens
 from sage.kernel.sense import count_tokens
 from sage.kernel.turn import Turn
+from sage.kernel.weighing import Weighing
 from sage.memory.books import Books
 from sage.memory.recall import newest_that_fit
 from sage.memory.verbatim import VerbatimStore
@@ -36,6 +38,7 @@ class Drafting:
     room for ``context_tokens`` at most."""
 
     turn: Turn
+    weighing: Weighing
     context: tuple[Message, ...]
     context_tokens: int
     catalog: Mapping[str, ModelCard]
@@ -48,27 +51,37 @@ class Drafting:
     cancelled: threading.Event
 
     def next_model(self, drafts: Drafts, atp_left: float) -> str | None:
-        """The best candidate that has not answered; then the first again; never beyond the ATP left,
-        and nobody once the deadline has passed."""
-        asked = [draft.model for draft in drafts]
+        """Whoever was chosen; then whose opinion is worth most beyond its price, of those that have not
+        answered; when nobody is left, the first again, if its answer was none or it doubted it itself. Never
+        beyond the ATP or the time that is left."""
         standing = self._standing()
-        fresh = [name for name in standing if name not in asked]
-        if not asked:
-            return fresh[0] if fresh else None
-        if self.turn.seconds_left(self.clock.monotonic()) == 0.0:
-            return None
-        again = [asked[0]] if asked.count(asked[0]) == 1 and asked[0] in standing else []
-        prices = {score.name: score.est_atp for score in self.turn.decided.candidates}
-        return next((name for name in fresh + again if prices[name] <= atp_left), None)
+        if not drafts:
+            return standing[0] if standing else None
+        asked = [draft.model for draft in drafts]
+        left = self.turn.seconds_left(self.clock.monotonic())
+        allowed = {
+            score.name
+            for score in self.turn.decided.candidates
+            if score.name in standing
+            and score.est_atp <= atp_left
+            and (left is None or score.est_load_s + score.est_run_s < left)
+        }
+        if fresh := allowed.difference(asked):
+            return self.weighing.next_model(drafts, fresh)
+        again = asked[0] in allowed and asked.count(asked[0]) == 1 and self.weighing.doubtful(drafts)
+        return asked[0] if again else None
 
     def ask(self, model: str, step: int, temperature: float) -> Opinion:
-        """Ask this model; when it fails, those that rank after it."""
+        """Ask this model; when it fails, those that rank after it and have not answered."""
         standing = self._standing()
-        names = standing[standing.index(model) :]
+        names = [name for name in standing[standing.index(model) :] if name not in self.turn.answered]
         before = self.turn.spent
         name, completion = first_that_answers(
-            names, lambda name: self._attempt(name, step, temperature), self._failed
+            names if model in names else [model],
+            lambda name: self._attempt(name, step, temperature),
+            self._failed,
         )
+        self.turn.answered.append(name)
         return Opinion(
             model=name,
             completion=completion,
@@ -77,9 +90,11 @@ class Drafting:
         )
 
     def _standing(self) -> list[str]:
-        """Candidates that have not failed in this turn, best first."""
-        gone = {failure.name for failure in self.turn.decided.failures}
-        return [score.name for score in self.turn.decided.candidates if score.name not in gone]
+        """Candidates that have not failed in this turn: the chosen one, then the others, best first."""
+        decision = self.turn.decided
+        gone = {failure.name for failure in decision.failures}
+        names = [score.name for score in decision.candidates if score.name not in gone]
+        return sorted(names, key=lambda name: name != decision.chosen)
 
     def _attempt(self, name: str, step: int, temperature: float) -> Completion:
         """Ask one model once; what it took is counted, also when it fails."""

@@ -12,8 +12,7 @@ from sage.irp.plugins.language import Draft, Drafts, likeness
 from sage.kernel.turn import Turn
 from sage.types import Outcome, OutcomeSource
 
-__all__ = ["judge", "outcome"]
-
+__all__ = ["alike", "comparable", "judge", "outcome"]
 
 COMPARABLE = 80
 """Characters. Longer answers never agree word for word, though both be right."""
@@ -39,19 +38,25 @@ def judge(
     outcomes: list[Outcome] = []
     for model, draft in first.items():
         text = draft.completion.text
-        peers = [
-            other.completion.text
-            for name, other in first.items()
-            if name != model and other.valid and max(len(other.completion.text), len(text)) <= COMPARABLE
-        ]
+        peers = [other.completion.text for name, other in first.items() if name != model and other.valid]
         if verify is not None:
             if (quality := _verified(verify, text)) is not None:
                 outcomes.append(outcome(turn, model, quality, "verifier", now))
         elif not draft.valid and draft.completion.finish_reason == "stop":
             outcomes.append(outcome(turn, model, 0.0, "verifier", now))
-        elif any(likeness(text, peer) >= AGREED for peer in peers):
+        elif any(alike(text, peer) for peer in peers):
             outcomes.append(outcome(turn, model, 1.0, "agreement", now))
     return tuple(outcomes)
+
+
+def comparable(text: str) -> bool:
+    """Whether an answer is short enough to be the same as another's."""
+    return len(text) <= COMPARABLE
+
+
+def alike(one: str, other: str) -> bool:
+    """Whether two short answers say the same."""
+    return comparable(one) and comparable(other) and likeness(one, other) >= AGREED
 
 
 def _verified(verify: Callable[[str], float], text: str) -> float | None:

@@ -20,6 +20,7 @@ from sage.kernel.tick import Kernel, Surroundings
 from sage.memory.books import Books
 from sage.memory.db import Database
 from sage.memory.locate import open_locator
+from sage.memory.opinion_store import OpinionStore
 from sage.memory.trust_store import TrustStore
 from sage.memory.verbatim import VerbatimStore
 from sage.zoo.card import ModelCard
@@ -54,7 +55,7 @@ def open_kernel(
     bus = bus or EventBus()
     if settings.events.log:
         bus.subscribe(JsonlLog(home / "events.jsonl", max_bytes=settings.events.max_bytes, clock=clock))
-    with open_books(home, settings, clock) as (store, books, trust):
+    with _open_stores(home, settings, clock) as (store, books, trust, opinions):
         store.abandon_dead()
         books.release_ended()
         rates = books.rates()
@@ -77,6 +78,7 @@ def open_kernel(
                 store=store,
                 books=books,
                 trust=trust,
+                opinions=opinions,
                 surroundings=Surroundings(
                     is_present=lambda card: card.backend == "fake" or model_path(card, home).is_file(),
                     memory_bytes=need,
@@ -95,10 +97,19 @@ def open_books(
     home: Path, settings: Settings, clock: Clock
 ) -> Iterator[tuple[VerbatimStore, Books, TrustStore]]:
     """What was said, spent and learned on this ``SAGE_HOME``, without any model."""
+    with _open_stores(home, settings, clock) as (store, books, trust, _opinions):
+        yield store, books, trust
+
+
+@contextmanager
+def _open_stores(
+    home: Path, settings: Settings, clock: Clock
+) -> Iterator[tuple[VerbatimStore, Books, TrustStore, OpinionStore]]:
     with Database(home / "sage.db") as database:
         store = VerbatimStore(database, clock)
         trust = TrustStore(database, store, clock, settings.selector, lambda: open_locator(home))
-        yield store, Books(database, store, clock, settings.atp), trust
+        opinions = OpinionStore(database, clock, half_life_days=settings.selector.half_life_days)
+        yield store, Books(database, store, clock, settings.atp), trust, opinions
 
 
 def memory_need(home: Path, card: ModelCard, context: int) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,15 +23,17 @@ from sage.economy.selector import FrontierPoint, Selector
 from sage.errors import DeadlineExceeded, Interrupted, SageError
 from sage.events import AtpSettled, EventBus, OutcomeRecorded, TurnEnded, TurnStarted
 from sage.irp.engine import refine
-from sage.irp.plugins.language import Draft, Drafts, LanguagePlugin
+from sage.irp.plugins.language import Drafts, LanguagePlugin
 from sage.irp.protocol import Limits, Refined
 from sage.kernel.candidates import Pricing, candidate
 from sage.kernel.drafting import Drafting, OnPiece, announce
 from sage.kernel.judge import judge
 from sage.kernel.sense import Request, asked_for, count_tokens, labels, sense
 from sage.kernel.turn import Reply, Turn
+from sage.kernel.weighing import Weighing, accept_at, teach
 from sage.memory.books import Books, Ending
 from sage.memory.locate import telling_text
+from sage.memory.opinion_store import OpinionStore
 from sage.memory.recall import recall_session
 from sage.memory.trust_store import TrustStore
 from sage.memory.verbatim import TurnStatus, VerbatimStore
@@ -76,6 +79,7 @@ class Kernel:
         store: VerbatimStore,
         books: Books,
         trust: TrustStore,
+        opinions: OpinionStore,
         surroundings: Surroundings,
         bus: EventBus,
         clock: Clock,
@@ -86,6 +90,7 @@ class Kernel:
         self.store = store
         self.books = books
         self.trust = trust
+        self.opinions = opinions
         self.bus = bus
         self.clock = clock
         self._surroundings = surroundings
@@ -120,9 +125,11 @@ class Kernel:
             self._begin(turn)
             context = self._recall(turn)
             self._choose(turn, self._locate(turn, context), request)
-            best, refined = self._refine(turn, context, on_piece, cancelled)
-            outcomes = judge(turn, refined.state or (), verify=request.verify, now=self.clock.time())
-            return self._settle(turn, best, refined, outcomes)
+            weighing = self._weighing(turn)
+            refined = self._refine(turn, context, weighing, on_piece, cancelled)
+            drafts = refined.latest or ()
+            outcomes = judge(turn, drafts, verify=request.verify, now=self.clock.time())
+            return self._settle(turn, drafts, weighing, refined, outcomes)
         except BaseException as error:
             self._abort(turn, error)
             raise
@@ -250,16 +257,24 @@ class Kernel:
             for card in self.catalog.values()
         ]
 
+    def _weighing(self, turn: Turn) -> Weighing:
+        """What is known of the candidates' answers before any of them is asked."""
+        names = [score.name for score in turn.decided.candidates]
+        evidence = self.opinions.evidence(names)
+        return Weighing(turn.decided, evidence, schema=turn.situation.schema is not None)
+
     def _refine(
         self,
         turn: Turn,
         context: tuple[Message, ...],
+        weighing: Weighing,
         on_piece: OnPiece,
         cancelled: threading.Event,
-    ) -> tuple[Draft, Refined[Drafts]]:
-        """Draft until the answer is good enough or its ATP are spent."""
+    ) -> Refined[Drafts]:
+        """Draft until the answer is good enough, no opinion is worth its price, or the ATP are spent."""
         drafting = Drafting(
             turn=turn,
+            weighing=weighing,
             context=context,
             context_tokens=self.settings.models.context,
             catalog=self.catalog,
@@ -275,8 +290,10 @@ class Kernel:
         plugin = LanguagePlugin(
             ask=drafting.ask,
             next_model=drafting.next_model,
+            weigh=weighing.weigh,
             temperature=situation.temperature,
         )
+        asked = turn.decided.rule
         left = turn.seconds_left(self.clock.monotonic())
         grace = self.settings.models.stop_timeout_s + GRACE_S
         limits = Limits(
@@ -284,23 +301,29 @@ class Kernel:
             atp=turn.granted,
             # The worker keeps the deadline itself and returns what there is; this one is for a hung step.
             seconds=(self.settings.models.answer_timeout_s if left is None else left) + grace,
-            accept=irp.accept_energy,
+            accept=accept_at(irp.accept_energy, asked.dial if asked else self.settings.selector.dial),
             epsilon=irp.epsilon,
             grace=grace,
         )
         refined = refine(plugin, limits, cancelled=cancelled, clock=self.clock)
-        if not refined.state:
+        if not refined.latest:
             raise refined.error or _no_draft(refined.halt_reason, limits.seconds)
-        return plugin.best(refined.state), refined
+        return refined
 
     def _settle(
-        self, turn: Turn, best: Draft, refined: Refined[Drafts], outcomes: tuple[Outcome, ...]
+        self,
+        turn: Turn,
+        drafts: Drafts,
+        weighing: Weighing,
+        refined: Refined[Drafts],
+        outcomes: tuple[Outcome, ...],
     ) -> Reply:
         """Trust, ledger, memory, events; then the reply."""
         decision = turn.decided
+        best = drafts[weighing.weigh(drafts).best]
         if best.model != decision.chosen:
             reason = (
-                f"{best.model} after {refined.steps} drafts: its answer was the least doubtful. "
+                f"{best.model} after {refined.steps} drafts: its answer is the likeliest to be right. "
                 f"The first choice was {decision.reason}"
             )
             decision = replace(decision, chosen=best.model, mode="escalated", reason=reason)
@@ -311,9 +334,14 @@ class Kernel:
             "steps": refined.steps,
             "energy": [round(energy, 4) for energy in refined.energies],
             "halt_reason": finish if finish in ("cancelled", "deadline") else refined.halt_reason,
+            "opinions": weighing.explain(drafts),
         }
         for outcome in outcomes:
             self.learn(outcome)
+        self.opinions.learn(
+            list(dict.fromkeys(draft.model for draft in drafts)),
+            partial(teach, drafts=drafts, outcomes=outcomes, schema=turn.situation.schema is not None),
+        )
         text = best.completion.text
         atp = self._close(turn, "interrupted" if stopped else "done", text, best.model, irp=irp)
         return Reply(

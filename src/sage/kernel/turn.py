@@ -33,13 +33,15 @@ class Reply:
 
 @dataclass(slots=True)
 class Turn:
-    """The only mutable state of a tick. ``spent`` is ATP; times are seconds."""
+    """The only mutable state of a tick. ``answered`` names who gave each draft; ``spent`` is ATP; times are
+    seconds."""
 
     id: str
     situation: Situation
     started: float
     decision: Decision | None = None
     partial: list[Piece] = field(default_factory=list)
+    answered: list[str] = field(default_factory=list)
     attempts: int = 0
     load_s: float = 0.0
     run_s: float = 0.0

@@ -1,13 +1,11 @@
-"""Refining an answer in words: draft, weigh, ask another opinion, agree.
+"""Refining an answer in words: draft, weigh, ask another opinion.
 
-Owns: what makes a draft doubtful, and what to try next. Must not know: processes, prices, or storage;
-it asks models through the function it is given.
+Owns: the drafts of one answer, and what can be told of a text alone: its doubt, its likeness to another.
+Must not know: processes, prices, trust, or storage; it asks models and weighs drafts through the functions
+it is given.
 
-Energy of a draft, in [0, 1]:
-  1                              when it is empty, or a schema was asked for and not kept
-  doubt x (1 - agreement / 2)    otherwise, with doubt = max(1 - exp(mean log-probability), repetition)
-                                 and agreement the likeness to the nearest valid draft of another model
-Agreement halves doubt at most and dissent leaves it: another opinion never makes the best draft worse.
+The state is every draft so far. Its energy is that of its best draft, in [0, 1]. It may rise: a second model
+that says something else is evidence against the first.
 """
 
 from __future__ import annotations
@@ -20,7 +18,17 @@ from dataclasses import dataclass
 from sage.irp.protocol import Exhausted, Step
 from sage.types import Completion
 
-__all__ = ["Draft", "Drafts", "LanguagePlugin", "Opinion", "doubt", "likeness", "repetition"]
+__all__ = [
+    "LOOPING",
+    "Draft",
+    "Drafts",
+    "LanguagePlugin",
+    "Opinion",
+    "Weighed",
+    "doubt",
+    "likeness",
+    "repetition",
+]
 
 LOGPROB_FLOOR = -3.0
 """A token counts for no less. A grammar forces tokens that the model would never choose (-12 and below
@@ -28,6 +36,9 @@ for an opening brace): they say nothing about the answer."""
 
 RETRY_TEMPERATURE = 0.7
 """Where no other model is left, the same one is asked again less greedily."""
+
+LOOPING = 0.5
+"""Repetition from which on a text is no answer any more, but goes in circles."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,6 +67,14 @@ Ask = Callable[[str, int, float], Opinion]
 """(model, step from 0, temperature) -> Opinion"""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Weighed:
+    """Drafts, weighed against each other: the energy of each in [0, 1], and which of them is the best."""
+
+    energies: tuple[float, ...]
+    best: int
+
+
 class LanguagePlugin:
     """Implements ``irp.Plugin[Drafts]``; the state is every draft so far."""
 
@@ -64,11 +83,13 @@ class LanguagePlugin:
         *,
         ask: Ask,
         next_model: Callable[[Drafts, float], str | None],
+        weigh: Callable[[Drafts], Weighed],
         temperature: float,
     ) -> None:
-        """``next_model(drafts, atp_left)`` names whom to ask, or None when nobody is left or affordable."""
+        """``next_model(drafts, atp_left)`` names whom to ask, or None when nobody is left or worth it."""
         self._ask = ask
         self._next_model = next_model
+        self._weigh = weigh
         self._temperature = temperature
 
     def init_state(self) -> Drafts:
@@ -87,41 +108,28 @@ class LanguagePlugin:
         return Step(state=(*state, draft), atp=opinion.atp)
 
     def energy(self, state: Drafts) -> float:
-        return min(self.energies(state))
+        return min(self._weigh(state).energies)
 
     def halt(self, energies: tuple[float, ...]) -> str:
         del energies
         return ""
 
     def best(self, state: Drafts) -> Draft:
-        """The draft of lowest energy; the earlier one on a tie."""
-        energies = self.energies(state)
-        return state[energies.index(min(energies))]
-
-    def energies(self, state: Drafts) -> list[float]:
-        """The energy of each draft, given the others."""
-        result = []
-        for draft in state:
-            if not draft.valid:
-                result.append(1.0)
-                continue
-            # A model that says the same again agrees with itself: that is no evidence.
-            others = [other for other in state if other.model != draft.model and other.valid]
-            agreed = max((likeness(draft.completion.text, o.completion.text) for o in others), default=0.0)
-            result.append(doubt(draft.completion) * (1.0 - agreed / 2.0))
-        return result
+        """The draft to answer with."""
+        return state[self._weigh(state).best]
 
 
 def doubt(completion: Completion) -> float:
-    """1 - exp(mean log-probability), in [0, 1]; one half where the backend gave no probabilities.
+    """1 - exp(mean log-probability), in [0, 1]; NaN where the backend gave no probabilities.
 
     A text that goes in circles is as doubtful as it is repetitive, however sure the model is of it.
     """
+    again = repetition(completion.text)
     if not completion.logprobs:
-        return 0.5
+        return again if again >= LOOPING else math.nan
     kept = [max(logprob, LOGPROB_FLOOR) for logprob in completion.logprobs]
     unsure = 1.0 - math.exp(min(0.0, sum(kept) / len(kept)))
-    return max(unsure, repetition(completion.text))
+    return max(unsure, again)
 
 
 def repetition(text: str) -> float:
