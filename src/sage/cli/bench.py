@@ -69,6 +69,20 @@ def tick(
 
 
 @app.command()
+def select(
+    out: Out = None,
+    outcomes: Annotated[
+        int, typer.Option(min=100, metavar="N", help="Decisions, each with its outcome.")
+    ] = 3000,
+) -> None:
+    """What a decision costs, with 10, 100 and 1,000 candidates."""
+    from sage.bench.select import measure_select
+
+    rows = measure_select(candidates=(10, 100, 1000), outcomes=outcomes, progress=_say)
+    _report(out, "select", f"sage bench select --outcomes {outcomes}", {"outcomes": outcomes}, rows)
+
+
+@app.command()
 def route(
     train: Annotated[Path, typer.Option(metavar="DIR", help="Recorded outcomes to learn from.")],
     test: Annotated[

@@ -49,11 +49,12 @@ NEVER = -1e18
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Beliefs:
     """For each candidate asked about: expected quality in [0, 1], its standard deviation, and how many
-    outcomes of such contexts stand behind it."""
+    outcomes of such contexts (``evidence``) and of any (``total``) stand behind it."""
 
     mean: Floats
     sd: Floats
     evidence: Floats
+    total: Floats
 
 
 @dataclass(kw_only=True, slots=True)
@@ -222,7 +223,7 @@ class Fit:
         mean = context.weight @ ((sums + CELL * start) / (weights + CELL)) + shifts
         here = context.weight @ weights
         sd = SPREAD * np.sqrt(1.0 / (here + CELL) + 1.0 / (total + self._strength))
-        return Beliefs(mean=np.minimum(np.maximum(mean, 0.0), 1.0), sd=sd, evidence=here)
+        return Beliefs(mean=np.minimum(np.maximum(mean, 0.0), 1.0), sd=sd, evidence=here, total=total)
 
     def _difficulty(self, cells: slice | Ints, now: float, half_life: float) -> Floats:
         """How far quality in these cells lies from what is usual for those who worked there, at ``now``."""

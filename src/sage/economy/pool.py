@@ -58,6 +58,7 @@ class Pool:
         figures = np.vstack([load_s, run_s, load_bytes, *self.prices.values()])
         for i in np.flatnonzero(~(np.isfinite(figures) & (figures >= 0.0)).all(0)):
             self.unavailable.setdefault(int(i), NoCandidate("its estimated price is not a number"))
+        self.every = np.arange(len(self.names))
         self.open = np.ones(len(self.names), bool)
         self.open[list(self.unavailable)] = False
         families = {name: i for i, name in enumerate(dict.fromkeys(c.family for c in candidates if c.family))}

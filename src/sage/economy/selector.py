@@ -103,7 +103,7 @@ class Selector:
         """
         lines, rejected = self._field(situation, pool, limits, pinned)
         beliefs = self._beliefs(situation, context, pool, trust, now)
-        rule = self._rule(dial, state, trust.outcomes(now))
+        rule = self._rule(dial, state, float(beliefs.total.sum()))
         price, cheap, persist = self._factors(pool, rule)
         score = permission(rule.form, beliefs.mean, cheap, persist)
         ranked = _best_first(lines, score, price)
@@ -187,6 +187,8 @@ class Selector:
             hint = did_you_mean(pinned, pool.names)
             raise ModelNotFound(f"No model is called {pinned!r}.{hint}", mend="sage models list")
         ok = allowed(situation, pool, limits)
+        if pinned is None and ok.all():
+            return pool.every, {}
         out = np.flatnonzero(~ok)
         if ok.any() and pinned is None:
             out = out[:EXPLAINED]
@@ -255,6 +257,8 @@ class Selector:
 
 def _only(lines: npt.NDArray[np.intp], values: Floats) -> Floats:
     """The values of these candidates, -inf for the others."""
+    if len(lines) == len(values):
+        return values
     kept = np.full(len(values), -math.inf)
     kept[lines] = values[lines]
     return kept
