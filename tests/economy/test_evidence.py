@@ -7,9 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage.economy.evidence import MARKS, Evidence, logit, sigmoid
-
-FIELDS = [name for name in Evidence.__slots__ if name != "names"]
+from sage.economy.evidence import COUNTERS, MARKS, Evidence, logit, sigmoid
 
 
 def learned(seed: int, count: int = 60, names: tuple[str, ...] = ("a", "b", "c")) -> Evidence:
@@ -27,13 +25,19 @@ def learned(seed: int, count: int = 60, names: tuple[str, ...] = ("a", "b", "c")
 
 
 def same(left: Evidence, right: Evidence) -> bool:
-    at = [right.names.index(name) for name in left.names]
-    for field in FIELDS:
-        one, other = getattr(left, field), getattr(right, field)
-        other = other[at][:, at] if field in ("wrong", "same") else other[..., at]
-        if not np.allclose(one, other):
-            return False
-    return True
+    right = right.only(left.names)
+    return all(np.allclose(getattr(left, field), getattr(right, field)) for field in COUNTERS)
+
+
+def test_a_pool_takes_its_own_evidence_along() -> None:
+    evidence = learned(1)
+    part = evidence.only(("c", "new", "a"))
+    assert part.asked.tolist() == [evidence.asked[2], 0.0, evidence.asked[0]]
+    assert part.wrong[0, 2] == evidence.wrong[2, 0] > 0.0
+    assert part.wrong[1].tolist() == [0.0, 0.0, 0.0]
+    assert (part.marked[:, 2] == evidence.marked[:, 0]).all()
+    part.asked += 1.0
+    assert evidence.asked[0] == 60.0  # a copy
 
 
 @given(st.integers(0, 50), st.integers(51, 99))
@@ -65,7 +69,7 @@ def test_what_two_learned_apart_is_what_one_would_have_learned() -> None:
 def test_fading_takes_the_same_share_of_everything(factor: float) -> None:
     evidence = learned(3)
     faded = evidence.faded(factor)
-    for field in FIELDS:
+    for field in COUNTERS:
         assert np.allclose(getattr(faded, field), factor * getattr(evidence, field))
 
 

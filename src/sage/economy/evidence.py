@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LABELS", "MARKS", "Evidence", "logit", "sigmoid"]
+__all__ = ["COUNTERS", "LABELS", "MARKS", "Evidence", "logit", "sigmoid"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -54,6 +54,10 @@ USUAL_DOUBT, DOUBT_SD, DOUBT_STRENGTH = 0.25, 0.15, 5.0
 drafts that counts for."""
 
 
+COUNTERS = ("asked", "right", "silent", "marked", "marked_right", "wrong", "same", "doubt")
+"""Fields of :class:`Evidence`, all sums: what to store."""
+
+
 def _priors() -> Floats:
     prior = np.zeros(MARKS)
     doubt = LENGTHS + LABELS
@@ -79,7 +83,7 @@ def sigmoid(odds: npt.ArrayLike) -> Floats:
 class Evidence:
     """Counters over M named candidates: M x (MARKS + 2 M) numbers, however many outcomes there were."""
 
-    __slots__ = ("asked", "doubt", "marked", "marked_right", "names", "right", "same", "silent", "wrong")
+    __slots__ = (*COUNTERS, "names")
 
     def __init__(self, names: Sequence[str]) -> None:
         many = len(names)
@@ -104,16 +108,24 @@ class Evidence:
     def __add__(self, other: Evidence) -> Evidence:
         """The evidence of both books, over the names of both."""
         names = self.names + tuple(name for name in other.names if name not in self.names)
-        both = Evidence(names)
-        for book in (self, other):
-            at = np.array([names.index(name) for name in book.names], np.intp)
-            for field in ("asked", "right", "silent"):
-                getattr(both, field)[at] += getattr(book, field)
-            for field in ("marked", "marked_right", "doubt"):
-                getattr(both, field)[:, at] += getattr(book, field)
-            for field in ("wrong", "same"):
-                getattr(both, field)[np.ix_(at, at)] += getattr(book, field)
+        both, more = self.only(names), other.only(names)
+        for field in COUNTERS:
+            setattr(both, field, getattr(both, field) + getattr(more, field))
         return both
+
+    def only(self, names: Sequence[str]) -> Evidence:
+        """The evidence about these candidates in this order, none where there is none: for a pool, which
+        rarely is all that was ever known."""
+        number = {name: column for column, name in enumerate(self.names)}
+        part = Evidence(names)
+        to = np.array([column for column, name in enumerate(names) if name in number], np.intp)
+        at = np.array([number[name] for name in names if name in number], np.intp)
+        for field in COUNTERS:
+            if field in ("wrong", "same"):
+                getattr(part, field)[np.ix_(to, to)] = getattr(self, field)[np.ix_(at, at)]
+            else:
+                getattr(part, field)[..., to] = getattr(self, field)[..., at]
+        return part
 
     def faded(self, factor: float) -> Evidence:
         """The same evidence counting for ``factor`` (0 to 1) of what it did.
@@ -124,9 +136,8 @@ class Evidence:
         if not 0.0 <= factor <= 1.0:
             raise ValueError(f"a factor must be in [0, 1], got {factor!r}")
         less = Evidence(self.names)
-        for field in self.__slots__:
-            if field != "names":
-                setattr(less, field, getattr(self, field) * factor)
+        for field in COUNTERS:
+            setattr(less, field, getattr(self, field) * factor)
         return less
 
     def notice(self, candidates: Ints, doubts: Floats) -> None:
