@@ -20,7 +20,6 @@ from sage.bench.cascade import (
     record,
 )
 from sage.bench.cascade_cost import BUDGETS, Curves, compare_at_cost, cost_curves
-from sage.bench.cascade_rows import run_cascade
 from sage.bench.route_data import Outcomes
 from sage.economy.context import Codebook, View
 
@@ -129,22 +128,6 @@ def test_alpha_falls_with_the_ceiling() -> None:
     values = [alpha_for(c) for c in (1.5, 2.0, 3.0, 5.0)]
     assert values == sorted(values, reverse=True)
     assert values[-1] > 1.0
-
-
-def test_rows_join_folds_and_spread_over_seeds() -> None:
-    data = made_up(600, 3)
-    splits = [(seed, made_up(700, 10 + seed), data) for seed in (0, 1)]
-    rows = run_cascade(splits, ceilings=(1.5, 3.0))
-    assert [row["ceiling"] for row in rows] == [1.5, 3.0]
-    for row in rows:
-        assert row["policy"] == "sage_cascade"
-        assert row["calls"] <= row["ceiling"]
-        assert row["score"] + row["regret"] == pytest.approx(data.scores.max(1).mean(), abs=1e-4)
-        assert row["cost"] > 0.0
-    assert max(row["score_sd"] for row in rows) > 0.0
-    unknown = replace(data, price=np.full_like(data.price, np.nan))
-    rows = run_cascade([(0, replace(splits[0][1], price=unknown.price[:1].repeat(700, 0)), unknown)])
-    assert {row["cost"] for row in rows} == {None}
 
 
 def test_at_equal_cost_the_cascade_is_above_what_it_contains() -> None:
