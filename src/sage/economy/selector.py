@@ -187,7 +187,7 @@ class Selector:
             hint = did_you_mean(pinned, pool.names)
             raise ModelNotFound(f"No model is called {pinned!r}.{hint}", mend="sage models list")
         ok = allowed(situation, pool, limits)
-        if pinned is None and ok.all():
+        if pinned is None and len(ok) and ok.all():
             return pool.every, {}
         out = np.flatnonzero(~ok)
         if ok.any() and pinned is None:
