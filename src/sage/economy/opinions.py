@@ -7,7 +7,8 @@ The posterior is a conditional logit (McFadden 1974) over the groups and "none o
 are dependent, so evidence is weighted by numbers fitted to outcomes, and agreement counts by how rarely
 these two agree when both are wrong. The same code decides one piece of work (B = 1) and a whole benchmark.
 
-Cost for each piece of work: O(M K) time and numbers, for M candidates and K groups.
+Cost of a decision: O(M K) time and numbers, for M candidates and K groups, whatever was learned before.
+Beliefs hold a number for each pair of candidates: make them for a pool, not for all that was ever known.
 """
 
 from __future__ import annotations
