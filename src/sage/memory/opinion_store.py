@@ -105,9 +105,9 @@ class OpinionStore:
         for one, other, at, wrong, same in pairs:
             since = max(resets.get(one, -math.inf), resets.get(other, -math.inf))
             if at > since and 0.0 <= same <= wrong < math.inf:
-                both = ([line[one], line[other]], [line[other], line[one]])
-                evidence.wrong[both] = wrong * self._kept(at, now)
-                evidence.same[both] = same * self._kept(at, now)
+                first, second, kept = line[one], line[other], self._kept(at, now)
+                evidence.wrong[first, second] = evidence.wrong[second, first] = wrong * kept
+                evidence.same[first, second] = evidence.same[second, first] = same * kept
         return evidence
 
     def _kept(self, at: float, now: float) -> float:

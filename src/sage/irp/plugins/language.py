@@ -14,6 +14,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sage.irp.protocol import Exhausted, Step
 from sage.types import Completion
@@ -132,6 +133,7 @@ def doubt(completion: Completion) -> float:
     return max(unsure, again)
 
 
+@lru_cache(maxsize=32)  # a draft is weighed again at each step after it
 def repetition(text: str) -> float:
     """The share of runs of four words that stood in the text before, in [0, 1]."""
     words = _words(text)
