@@ -221,6 +221,8 @@ class Fit:
         sums = evidence.sums.take(cells, 0)[:, lines] * kept
         start = overall + self._difficulty(cells, now, half_life)[:, None]
         mean = context.weight @ ((sums + CELL * start) / (weights + CELL)) + shifts
+        # Equal evidence must give equal beliefs, and a product of matrices adds up in an order of its own.
+        mean = np.round(mean, 12)
         here = context.weight @ weights
         sd = SPREAD * np.sqrt(1.0 / (here + CELL) + 1.0 / (total + self._strength))
         return Beliefs(mean=np.minimum(np.maximum(mean, 0.0), 1.0), sd=sd, evidence=here, total=total)
