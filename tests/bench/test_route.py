@@ -204,8 +204,8 @@ def test_options_that_do_not_go_together(
 def test_the_command_writes_result_and_plot(make_outcomes: MakeOutcomes, tmp_path: Path) -> None:
     out = tmp_path / "new" / "route.json"
     train, test = make_outcomes("a", count=120), make_outcomes("b", seed=1)
-    arguments = ["--train", str(train), "--test", str(test), "--seeds", "2", "--json", str(out)]
-    done = CliRunner().invoke(app, ["bench", "route", *arguments])
+    arguments = ["--train", str(train), "--test", str(test), "--seeds", "2", "--embedder", "hash"]
+    done = CliRunner().invoke(app, ["bench", "route", *arguments, "--json", str(out)])
     assert done.exit_code == 0, done.output
     written = json.loads(out.read_text())
     assert {"suite", "command", "at", "machine", "settings", "rows"} <= set(written)
