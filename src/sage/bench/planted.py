@@ -41,7 +41,7 @@ class World:
     @property
     def models(self) -> int:
         """How many there are."""
-        return self.quality.shape[1]
+        return len(self.quality[0])
 
 
 def plant(quality: Floats, *, requests: int, seed: int) -> World:
