@@ -13,7 +13,7 @@ from sage.config import ModelSettings, SelectorSettings, Settings
 from sage.errors import WorkerDied
 from sage.kernel.sense import Request
 from sage.kernel.tick import Kernel
-from sage.types import Decision
+from sage.types import Decision, Outcome
 from sage.zoo.card import ModelCard
 
 MakeCard = Callable[..., ModelCard]
@@ -200,3 +200,21 @@ def test_opinions_learn_from_the_verifier_and_how_sure_a_model_usually_sounds(
     after = kernel.opinions.evidence(["a"])
     assert (after.asked[0], after.right[0]) == (pytest.approx(1.0), 0.0)
     assert after.usual_doubt()[0][0] > before.usual_doubt()[0][0]
+
+
+def test_opinions_learn_from_what_a_user_says_later(
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
+) -> None:
+    kernel = make_kernel(make_card("a"))
+    reply = kernel.tick(ask())
+    thumbs = Outcome(
+        event_id="user-1",
+        turn_id=reply.turn_id,
+        candidate="a",
+        kind="fact",
+        quality=1.0,
+        source="user",
+        at=kernel.clock.time(),
+    )
+    assert [kernel.learn(thumbs) for _ in range(2)] == [True, False]
+    assert kernel.opinions.evidence(["a"]).right[0] == pytest.approx(1.0)

@@ -1,4 +1,4 @@
-"""How drafts are weighed against each other, whom else it pays to ask, and what outcomes teach."""
+"""How drafts are weighed against each other, and whom else it pays to ask."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from sage.economy.evidence import Evidence
 from sage.irp.plugins.language import Draft, repetition
 from sage.kernel.judge import COMPARABLE
-from sage.kernel.weighing import Weighing, accept_at, answer_groups, teach
-from sage.types import CandidateScore, Completion, Decision, Outcome, OutcomeSource, Rule
+from sage.kernel.weighing import Weighing, accept_at, answer_groups
+from sage.types import CandidateScore, Completion, Decision, Rule
 
 LONG = "The sea was calm, the boats came home before dark, and everybody on the quay was glad of that."
 OTHER = "Nobody had expected the storm, which took two of the boats and drove a third one on the rocks."
@@ -258,70 +258,14 @@ def test_whatever_is_drafted_can_be_weighed(
     assert one.next_model(tuple(state), fresh) in {*fresh, None}
 
 
-# --- learning ---
-
-
-def outcome(model: str, quality: float, source: OutcomeSource = "verifier") -> Outcome:
-    return Outcome(
-        event_id=model, turn_id="t", candidate=model, kind="fact", quality=quality, source=source, at=0.0
-    )
-
-
-def test_a_verifier_teaches_trust_marks_and_pairs() -> None:
-    evidence = Evidence("abc")
-    said = (draft("a", "Rome", -2.0), draft("b", "rome."), draft("c", "Paris"), draft("a", "Paris"))
-    teach(evidence, said, [outcome("a", 0.0), outcome("b", 0.0), outcome("c", 1.0)], schema=False)
-    assert evidence.asked.tolist() == [1.0, 1.0, 1.0]
-    assert evidence.right.tolist() == [0.0, 0.0, 1.0]
-    assert (evidence.wrong[0, 1], evidence.same[0, 1]) == (1.0, 1.0)
-    assert evidence.wrong[:2, 2].tolist() == [0.0, 0.0]
-    assert evidence.marked.sum(0).tolist() == [2.0, 2.0, 2.0]  # length and doubt
-    assert evidence.doubt[0].tolist() == [2.0, 1.0, 1.0]  # noticed, whether judged or not
-
-
-def test_agreement_counts_little_and_teaches_pairs_nothing() -> None:
-    evidence = Evidence("ab")
-    told = [outcome("a", 1.0, "agreement"), outcome("b", 1.0, "agreement")]
-    teach(evidence, (draft("a", "Rome"), draft("b", "Rome")), told, schema=False)
-    assert evidence.asked.tolist() == evidence.right.tolist() == [0.25, 0.25]
-    assert not evidence.wrong.any()
-
-
-def test_long_answers_that_are_wrong_teach_pairs_nothing() -> None:
-    evidence = Evidence("ab")
-    said = (draft("a", LONG), draft("b", OTHER))
-    teach(evidence, said, [outcome("a", 0.0), outcome("b", 0.0)], schema=False)
-    assert evidence.asked.tolist() == [1.0, 1.0]
-    assert (evidence.wrong[0, 1], evidence.same[0, 1]) == (0.0, 0.0)
-
-
-def test_a_schema_not_kept_is_a_silence() -> None:
-    evidence = Evidence("a")
-    teach(evidence, (draft("a", "three", valid=False),), [outcome("a", 0.0)], schema=True)
-    assert (evidence.silent[0], evidence.wrong[0, 0]) == (1.0, 0.0)
-    assert evidence.shifts(np.array([0]), evidence.marks(np.array([0]), np.array([-1]), 1))[0] < 0.0
-
-
-def test_half_an_answer_teaches_nothing_and_a_loop_is_not_usual() -> None:
-    evidence = Evidence("ab")
-    said = (draft("a", "Ro", finish="cancelled"), draft("b", LOOP, -0.1, finish="length"))
-    teach(evidence, said, [outcome("a", 0.0)], schema=False)
-    assert not evidence.asked.any()
-    assert not evidence.doubt.any()
-
-
-def test_nobody_who_was_not_told_of_is_learned_about() -> None:
-    evidence = Evidence("ab")
-    teach(evidence, (draft("a", "Rome", None), draft("b", "Paris", None)), [outcome("b", 1.0)], schema=False)
-    assert evidence.asked.tolist() == [0.0, 1.0]
-
-
 def test_what_was_learned_changes_what_is_believed() -> None:
     """A model whose long answers were wrong and whose short ones were right."""
     evidence = Evidence("ab")
-    for _ in range(40):
-        teach(evidence, (draft("a", "Rome", None),), [outcome("a", 1.0)], schema=False)
-        teach(evidence, (draft("a", LONG, None),), [outcome("a", 0.0)], schema=False)
+    first = np.array([[0, -1]])
+    for tokens, quality in ((1, 1.0), (40, 0.0)):
+        marks = evidence.marks(np.array([0, 1]), first[0], np.array([tokens, 0]))[None]
+        for _ in range(40):
+            evidence.observe(np.array([[True, False]]), first, np.array([[quality, 0.0]]), marks)
     one = weighing(evidence=evidence, a=0.5, b=0.5)
-    (short,), (long,) = (one.weigh((draft("a", text, None),)).energies for text in ("Rome", LONG))
+    (short,), (long,) = (one.weigh((draft("a", text, None),)).energies for text in ("Rome", 4 * OTHER))
     assert short < 0.4 < 0.6 < long

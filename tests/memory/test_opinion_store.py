@@ -33,15 +33,16 @@ def store(db: Database, clock: FakeClock) -> OpinionStore:
     return OpinionStore(db, clock, half_life_days=30.0)
 
 
-def told(*quality: float, groups: tuple[int, ...] | None = None) -> Callable[[Evidence], None]:
+def told(*quality: float, groups: tuple[int, ...] | None = None) -> Callable[[Evidence], bool]:
     """All candidates answered, in one group unless told otherwise, and did this well."""
 
-    def teach(evidence: Evidence) -> None:
+    def teach(evidence: Evidence) -> bool:
         many = len(evidence.names)
         at = np.array([groups or (0,) * many])
         marks = evidence.marks(np.arange(many), at[0], np.full(many, 4))[None]
         evidence.observe(np.ones((1, many), bool), at, np.array([quality]), marks)
         evidence.notice(np.arange(many), np.full(many, 0.4))
+        return True
 
     return teach
 
@@ -99,13 +100,18 @@ def test_another_process_is_seen(store: OpinionStore, db: Database, clock: FakeC
 def test_a_teacher_that_fails_changes_nothing(store: OpinionStore) -> None:
     store.learn(["a"], told(1.0))
 
-    def fails(evidence: Evidence) -> None:
+    def fails(evidence: Evidence) -> bool:
         told(0.0)(evidence)
         raise RuntimeError("in the middle")
 
     with pytest.raises(RuntimeError):
         store.learn(["a"], fails)
     assert store.evidence(["a"]).asked[0] == 1.0
+
+
+def test_nothing_is_written_where_nothing_was_learned(store: OpinionStore, db: Database) -> None:
+    store.learn(["a"], lambda _evidence: False)
+    assert db.execute("SELECT * FROM opinions") == []
 
 
 def test_a_reset_of_trust_forgets_it_too(store: OpinionStore, db: Database, clock: FakeClock) -> None:

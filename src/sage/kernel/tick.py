@@ -29,8 +29,9 @@ from sage.kernel.candidates import Pricing, candidate
 from sage.kernel.drafting import Drafting, OnPiece, announce
 from sage.kernel.judge import judge
 from sage.kernel.sense import Request, asked_for, count_tokens, labels, sense
+from sage.kernel.teaching import rating, teach
 from sage.kernel.turn import Reply, Turn
-from sage.kernel.weighing import Weighing, accept_at, teach
+from sage.kernel.weighing import Weighing, accept_at
 from sage.memory.books import Books, Ending
 from sage.memory.locate import telling_text
 from sage.memory.opinion_store import OpinionStore
@@ -141,6 +142,9 @@ class Kernel:
         card = self.catalog.get(outcome.candidate)
         shift = card_shift(card.prior, outcome.kind) if card else 0.0
         learned = self.trust.learn(replace(outcome, shift=shift))
+        if learned and outcome.source == "user":
+            told = self.store.turn(outcome.turn_id).irp.get("opinions", ())
+            self.opinions.learn(*rating(told, outcome))
         if learned:
             self.bus.emit(
                 OutcomeRecorded(

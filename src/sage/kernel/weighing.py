@@ -1,4 +1,4 @@
-"""Weighing the drafts of a turn: how likely each is right, whom else to ask, what their outcomes teach.
+"""Weighing the drafts of a turn: how likely each is right, and whom else to ask.
 
 Owns: turning drafts into opinions: whose answers are the same, which can be compared at all, and what their
 marks are. Must not know: how opinions are weighed (that is the economy's), processes, or storage.
@@ -20,12 +20,11 @@ import numpy.typing as npt
 
 from sage.economy.evidence import Evidence
 from sage.economy.opinions import DEFAULT_WEIGHTS, Beliefs, Opinions, believe
-from sage.economy.trust import SOURCE_WEIGHT
 from sage.irp.plugins.language import LOOPING, Draft, Drafts, Weighed, doubt, repetition
 from sage.kernel.judge import alike, comparable
-from sage.types import Decision, Outcome
+from sage.types import Decision
 
-__all__ = ["Weighing", "accept_at", "answer_groups", "teach"]
+__all__ = ["Weighing", "accept_at", "answer_groups", "marks_of"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -37,9 +36,6 @@ ALIKE = 10.0
 
 UNSURE = 0.5
 """Doubt above which an author would rather not have said it."""
-
-ENDED = ("stop", "length")
-"""How a draft ends that its author has ended: half an answer teaches nothing."""
 
 
 def accept_at(accept: float, dial: float) -> float:
@@ -159,7 +155,7 @@ class Weighing:
         opinions = Opinions(self._beliefs_about(count), len(drafts))
         who = np.array([self._line[draft.model] for draft in drafts], np.intp)
         at = np.array(groups, np.intp)
-        shifts = self._evidence.shifts(who, _marks(self._evidence, drafts, who, at, doubts, self._schema))
+        shifts = self._evidence.shifts(who, marks_of(self._evidence, drafts, who, at, doubts, self._schema))
         heard: set[tuple[int, int]] = set()
         for number, key in enumerate(zip(who.tolist(), groups, strict=True)):
             # A model that says the same again agrees with itself: that is no evidence.
@@ -212,56 +208,11 @@ class _Seen:
     speaks: list[bool]
 
 
-def teach(evidence: Evidence, drafts: Drafts, outcomes: Sequence[Outcome], *, schema: bool) -> None:
-    """Let ``evidence`` learn what doubt is usual of the drafts' authors, and how their first drafts did.
-
-    Agreement counts as little as it does for trust, and pairs learn nothing from it: it only says that
-    answers were right. Nor do pairs learn from long answers: that these differ says nothing.
-    """
-    line = {name: number for number, name in enumerate(evidence.names)}
-    told = {outcome.candidate: outcome for outcome in outcomes}
-    ended = [draft for draft in drafts if draft.completion.finish_reason in ENDED]
-    judged: dict[str, Draft] = {}
-    for draft in ended:
-        if draft.model in told:
-            judged.setdefault(draft.model, draft)
-    for source in dict.fromkeys(told[model].source for model in judged):
-        heard = [draft for model, draft in judged.items() if told[model].source == source]
-        short = [draft for draft in heard if comparable(draft.completion.text)]
-        for together in (short, *([draft] for draft in heard if draft not in short)):
-            if together:
-                quality = [told[draft.model].quality for draft in together]
-                who = [line[draft.model] for draft in together]
-                _observe(evidence, together, who, quality, SOURCE_WEIGHT[source], schema)
-    for draft in ended:
-        # What goes in circles is not how a model usually sounds.
-        unsure = doubt(draft.completion)
-        if not math.isnan(unsure) and repetition(draft.completion.text) < LOOPING:
-            evidence.notice(np.array([line[draft.model]]), np.array([unsure]))
-
-
-def _observe(
-    evidence: Evidence,
-    drafts: Sequence[Draft],
-    who: list[int],
-    quality: list[float],
-    weight: float,
-    schema: bool,
-) -> None:
-    many = len(evidence.names)
-    at = np.array(answer_groups(drafts), np.intp)
-    doubts = [doubt(draft.completion) for draft in drafts]
-    known, groups = np.zeros((1, many), bool), np.full((1, many), -1)
-    good, marks = np.zeros((1, many)), np.full((1, many, 4), -1)
-    known[0, who], groups[0, who], good[0, who] = True, at, quality
-    marks[0, who] = _marks(evidence, drafts, np.array(who, np.intp), at, doubts, schema)
-    evidence.observe(known, groups, good, marks, weight=weight)
-
-
-def _marks(
+def marks_of(
     evidence: Evidence, drafts: Sequence[Draft], who: Ints, groups: Ints, doubts: list[float], schema: bool
 ) -> Ints:
-    """The marks (n, 4) of drafts by candidates ``who`` (n,)."""
+    """The marks (n, 4) of drafts by candidates ``who`` (n,): length, doubt, and whether a schema was kept,
+    where one was asked for."""
     return evidence.marks(
         who,
         groups,

@@ -4,8 +4,7 @@ Owns: loading and learning :class:`sage.economy.evidence.Evidence`, each change 
 with time; how many candidates are kept. Must not know: how evidence is used, or what an answer was.
 
 A row that is damaged or of another layout counts as none: its candidate starts anew. Resetting trust in a
-candidate forgets these rows too. What a user says of a turn later is not learned here: what the drafts of a
-turn were is not kept in full.
+candidate forgets these rows too.
 """
 
 from __future__ import annotations
@@ -48,12 +47,14 @@ class OpinionStore:
         with self._db.transaction(write=False):
             return self._load(names, self._clock.time())
 
-    def learn(self, names: Sequence[str], teach: Callable[[Evidence], None]) -> None:
-        """Let ``teach`` change the evidence of these candidates (one or more), and keep it."""
+    def learn(self, names: Sequence[str], teach: Callable[[Evidence], bool]) -> None:
+        """Let ``teach`` change the evidence of these candidates, and keep it; nothing is written where it
+        answers that it did not."""
         now = self._clock.time()
         with self._db.transaction():
             evidence = self._load(names, now)
-            teach(evidence)
+            if not teach(evidence):
+                return
             for line, name in enumerate(names):
                 self._db.execute(
                     "INSERT INTO opinions (candidate, at, counters) VALUES (?, ?, ?)"
