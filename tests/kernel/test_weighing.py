@@ -171,6 +171,15 @@ def test_the_earlier_one_on_a_tie_and_an_answer_rather_than_none() -> None:
     assert best(draft("a", ""), draft("b", "")) == "a"
 
 
+@pytest.mark.parametrize("finish", ["cancelled", "deadline"])
+def test_half_an_answer_is_given_where_there_is_no_whole_one(finish: str) -> None:
+    whole, half = draft("a", "Marlowe", -2.0), draft("b", "Shake", finish=finish)
+    (alone,) = energies(whole, a=0.3, b=0.9)
+    assert energies(whole, half, a=0.3, b=0.9) == (alone, 1.0)
+    assert best(half, whole, a=0.3, b=0.9) == "a"
+    assert best(half) == "b"
+
+
 # --- whom else to ask ---
 
 

@@ -17,7 +17,7 @@ from sage.economy.evidence import Evidence
 from sage.economy.trust import SOURCE_WEIGHT
 from sage.irp.plugins.language import LOOPING, Draft, Drafts, doubt, repetition
 from sage.kernel.judge import comparable
-from sage.kernel.weighing import answer_groups, marks_of
+from sage.kernel.weighing import answer_groups, ended, marks_of
 from sage.types import Outcome
 
 __all__ = ["rating", "teach"]
@@ -27,9 +27,6 @@ Ints = npt.NDArray[np.intp]
 
 NOTICED = 100.0
 """Drafts after which a model's usual doubt is known, until some have faded: not each turn needs a write."""
-
-ENDED = ("stop", "length")
-"""How a draft ends that its author has ended: half an answer teaches nothing."""
 
 
 def teach(evidence: Evidence, drafts: Drafts, outcomes: Sequence[Outcome], *, schema: bool) -> bool:
@@ -42,9 +39,9 @@ def teach(evidence: Evidence, drafts: Drafts, outcomes: Sequence[Outcome], *, sc
     """
     line = {name: number for number, name in enumerate(evidence.names)}
     told = {outcome.candidate: outcome for outcome in outcomes}
-    ended = [draft for draft in drafts if draft.completion.finish_reason in ENDED]
+    whole = [draft for draft in drafts if ended(draft)]
     judged: dict[str, Draft] = {}
-    for draft in ended:
+    for draft in whole:
         if draft.model in told:
             judged.setdefault(draft.model, draft)
     for source in dict.fromkeys(told[model].source for model in judged):
@@ -59,7 +56,7 @@ def teach(evidence: Evidence, drafts: Drafts, outcomes: Sequence[Outcome], *, sc
                 quality = np.array([told[draft.model].quality for draft in together])
                 _observe(evidence, who, groups, quality, marks, SOURCE_WEIGHT[source])
     learned = bool(judged)
-    for draft in ended:
+    for draft in whole:
         # What goes in circles is not how a model usually sounds.
         unsure, at = doubt(draft.completion), line[draft.model]
         usual = not math.isnan(unsure) and repetition(draft.completion.text) < LOOPING

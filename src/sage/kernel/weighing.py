@@ -24,7 +24,7 @@ from sage.irp.plugins.language import LOOPING, Draft, Drafts, Weighed, doubt, re
 from sage.kernel.judge import alike, comparable
 from sage.types import Decision
 
-__all__ = ["Weighing", "accept_at", "answer_groups", "marks_of"]
+__all__ = ["Weighing", "accept_at", "answer_groups", "ended", "marks_of"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -44,18 +44,23 @@ def accept_at(accept: float, dial: float) -> float:
     return accept * min(1.0, 2.0 * (1.0 - dial))
 
 
+def ended(draft: Draft) -> bool:
+    """Whether its author ended it: half an answer says nothing of the whole."""
+    return draft.completion.finish_reason in ("stop", "length")
+
+
 def answer_groups(drafts: Sequence[Draft]) -> list[int]:
-    """The group of each draft: short answers that say the same share one, -1 is no answer."""
+    """The group of each draft: short answers that say the same share one; -1 is no answer, or half of one."""
     groups: list[int] = []
     for number, draft in enumerate(drafts):
-        if not draft.valid:
+        if not draft.valid or not ended(draft):
             groups.append(-1)
             continue
         text = draft.completion.text
         same = (
             groups[other]
             for other in range(number)
-            if drafts[other].valid and alike(text, drafts[other].completion.text)
+            if groups[other] >= 0 and alike(text, drafts[other].completion.text)
         )
         groups.append(next(same, number))
     return groups
@@ -158,8 +163,8 @@ class Weighing:
         shifts = self._evidence.shifts(who, marks_of(self._evidence, drafts, who, at, doubts, self._schema))
         heard: set[tuple[int, int]] = set()
         for number, key in enumerate(zip(who.tolist(), groups, strict=True)):
-            # A model that says the same again agrees with itself: that is no evidence.
-            if key not in heard:
+            # A model that says the same again agrees with itself: that is no evidence, nor is half an answer.
+            if key not in heard and ended(drafts[number]):
                 heard.add(key)
                 one = slice(number, number + 1)
                 opinions.hear(np.array([rows[number]]), who[one], at[one], shifts[one])
@@ -170,7 +175,7 @@ class Weighing:
             rows=rows,
             groups=groups,
             doubts=doubts,
-            usable=[draft.valid and loop < LOOPING for draft, loop in zip(drafts, looped, strict=True)],
+            usable=[group >= 0 and loop < LOOPING for group, loop in zip(groups, looped, strict=True)],
             chance=[
                 min(float(posterior[row, group]), 1.0 - loop) if group >= 0 else 0.0
                 for row, group, loop in zip(rows, groups, looped, strict=True)
