@@ -115,6 +115,17 @@ def test_what_was_not_paid_for_changes_nothing() -> None:
     assert (again.calls == seen.calls).all()
 
 
+def test_answers_that_training_never_saw_are_groups_like_any_other() -> None:
+    policy = Policy(first=0.0, further=0.01, alpha=2.0)
+    data = unseen().data
+    renamed = replace(data, answers=np.where(data.answers >= 0, data.answers + 40, -1))
+    unit = np.ones_like(data.price)
+    as_text = learned().play(replace(unseen(), data=renamed), policy, unit)
+    assert (as_text.score == play(policy).score).all()
+    silent = replace(data, answers=np.full_like(data.answers, -1))
+    assert learned().play(replace(unseen(), data=silent), policy, unit).score.sum() == 0.0
+
+
 def test_own_outcomes_are_left_out_of_beliefs_about_training_questions() -> None:
     train = learned().train
     right = train.data.scores[:, 0] > 0

@@ -46,7 +46,7 @@ LOWEST, HIGHEST, HALVINGS = -0.02, 0.2, 10
 spare even a small loss is worth it."""
 
 MOST = 9
-"""Opinions on one question."""
+"""Opinions on one question, and so the most groups of answers."""
 
 FIRST_OPINIONS = 8
 """Opinions, in order of trust, that the weights are fitted on."""
@@ -158,7 +158,6 @@ class Learned:
 
     def __init__(self, train: Recorded) -> None:
         self._who = np.arange(len(train.models))
-        self.groups = int(train.answers.max()) + 1
         self.evidence = Evidence(train.models)
         self.evidence.observe(
             np.ones(train.scores.shape, bool), train.answers, train.scores, self._marks(train)
@@ -177,7 +176,7 @@ class Learned:
         price = ready.price if price is None else price
         data, weights = ready.data, replace(self.weights, alpha=policy.alpha)
         rows = np.arange(len(data.scores))
-        opinions = Opinions(ready.beliefs, self.groups)
+        opinions = Opinions(ready.beliefs, MOST)
         paid = np.zeros(len(rows))
         slots = _Slots(data.answers)
         asked = (sigmoid(opinions.trust) - policy.first * price).argmax(1)
@@ -200,7 +199,7 @@ class Learned:
         times = []
         for number in range(min(TIMED, len(test.shifts))):
             one = test.part(np.array([number]))
-            opinions = Opinions(one.beliefs, 4)
+            opinions = Opinions(one.beliefs, MOST)
             asked = opinions.trust.argmax(1)
             slots = _Slots(one.data.answers)
             for _ in range(3):
@@ -227,7 +226,7 @@ class Learned:
 
     def _fit(self) -> Weights:
         ready = self.train
-        data, opinions = ready.data, Opinions(ready.beliefs, self.groups)
+        data, opinions = ready.data, Opinions(ready.beliefs, MOST)
         rows = np.arange(len(data.scores))
         order = np.argsort(-opinions.trust, 1)
         slots = _Slots(data.answers)
@@ -320,8 +319,8 @@ class _Slots:
 
 
 def _right(data: Recorded, asked: npt.NDArray[np.bool_], slots: Ints) -> Floats:
-    """(Q, groups + 1) one-hot: the group with a right answer among those asked, last if there is none."""
-    right = np.zeros((len(asked), slots.shape[1] + 1))
+    """(Q, MOST + 1) one-hot: the group with a right answer among those asked, last if there is none."""
+    right = np.zeros((len(asked), MOST + 1))
     row, model = np.nonzero(asked & (data.answers >= 0) & (data.scores >= 0.5))
     right[row, slots[row, data.answers[row, model]]] = 1.0
     right /= np.maximum(right.sum(1, keepdims=True), 1.0)
