@@ -135,6 +135,7 @@ def test_a_reset_of_trust_forgets_it_too(store: OpinionStore, db: Database, cloc
         lambda row: np.array([np.nan]).tobytes() + row[8:],
         lambda row: np.array([-1.0]).tobytes() + row[8:],
         lambda row: np.array([0.5]).tobytes() + row[8:],  # more right than asked
+        lambda row: row[:-8] + np.array([9.0]).tobytes(),  # a mark that was right more often than seen
     ],
 )
 def test_a_damaged_row_starts_anew_and_leaves_the_others(
