@@ -35,7 +35,7 @@ bench: $(VENV)/.dev  ## measure again what the README shows (docs/bench), then r
 	$(MAKE) tables
 
 tables: $(VENV)/.dev  ## rewrite the tables in README.md and docs from docs/bench
-	$(BIN)/python -m sage.bench.report docs/bench README.md
+	$(BIN)/python -m sage.bench.report docs/bench README.md docs/measured.md
 
 clean:  ## remove the environment and the caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -3,7 +3,7 @@
 Owns: splits, and running every policy over them. Must not know: how any policy chooses, what is made of it.
 
 Trained on ``train`` and measured on ``test``; or, with ``train`` alone, cross-validated: every seed draws its
-own folds, and every question is tested once a seed (bandits and cascades take one fold a seed).
+own folds, and every question is tested once a seed (bandits take one fold a seed).
 ``leave_out_categories`` makes each category the test set of models trained on all others: tasks unlike any
 seen.
 """
@@ -31,8 +31,6 @@ __all__ = ["Plan", "Split", "measure_route", "splits"]
 TIMED = 50
 """Choices with full information that are timed, one by one, in each split."""
 
-COSTLY = ("bandit", "cascade")
-"""What takes one part a seed in a cross-validation: bandits walk through the stream, cascades are tuned."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,10 +44,10 @@ class Plan:
     trained: int | None = None
     leave_out_categories: bool = False
 
-    def runs(self, what: str, seed: int, part: int) -> bool:
-        """Whether something runs on this part of this seed. A costly one takes one part a seed, so that as
-        many seeds as folds see about every question; all categories, but once."""
-        if what not in COSTLY or self.trained is not None:
+    def runs(self, mode: Mode, seed: int, part: int) -> bool:
+        """Whether a mode runs on this part of this seed. Bandits walk through the whole stream: they take one
+        part a seed, so that as many seeds as folds see about every question; all categories, but once."""
+        if mode != "bandit" or self.trained is not None:
             return True
         return seed == 0 if self.leave_out_categories else part == seed % self.folds
 
@@ -102,7 +100,7 @@ def measure_route(
                 notes.update(dict.fromkeys(left_out))
                 for policy in policies:
                     _compete(policy, mode, outcomes, split, arena, records[policy.name, mode, None])
-                if mode == "full" and plan.runs("cascade", seed, number):
+                if mode == "full":
                     play_cascade(
                         outcomes,
                         arena,

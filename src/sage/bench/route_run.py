@@ -83,7 +83,7 @@ def run_route(options: RouteOptions, home: Path, *, progress: Callable[[str], No
         "notes": notes,
         "codebook": "fitted on the training texts; with bandit feedback on the first "
         f"{FIRST_TEXTS} of the stream, which are read without outcomes; drawn anew for each seed",
-        "repetition": "bandits and cascades: one fold a seed, or every category once",
+        "repetition": "bandits: one fold a seed, or every category once",
         "definitions": dict(DEFINITIONS),
     }
     return {"settings": settings, "results": results, "frontier": frontier, "equal_cost": equal_cost}
