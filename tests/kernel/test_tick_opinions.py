@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sage.config import ModelSettings, SelectorSettings, Settings
+from sage.config import IrpSettings, ModelSettings, SelectorSettings, Settings
 from sage.errors import WorkerDied
 from sage.kernel.sense import Request
 from sage.kernel.tick import Kernel
@@ -100,6 +100,7 @@ def test_a_sure_answer_is_checked_where_price_does_not_matter(
     kernel = make_kernel(
         make_card("a", prior=0.8, script={"answer": "Shakespeare", "logprob": -0.6}),
         make_card("b", prior=0.75, script={"answer": "Shakespeare", "logprob": -0.6}),
+        settings=Settings(selector=SelectorSettings(explore_share=0.0), irp=IrpSettings(accept_energy=0.5)),
     )
     assert kernel.tick(ask()).irp["steps"] == 1
     assert kernel.tick(ask(model="sage:deep")).irp["steps"] == 2
