@@ -161,19 +161,45 @@ def test_it_tries_less_the_more_it_knows(
     assert shares[0] > 30 > 10 > shares[2]
 
 
-def test_it_tries_less_in_a_book_that_has_seen_much_of_anything(
+def test_it_tries_more_among_specialists_than_among_equals(
     make_candidate: Make,
     make_book: Callable[..., TrustBook],
     told: Callable[..., Outcome],
     place: Callable[..., Context],
     choose: Choose,
 ) -> None:
-    trust = make_book(half_life=1e9)
+    """As good overall, on as much evidence, and in a context where nobody has worked."""
+    tried = []
+    for gain in (0.0, 0.4):  # in the own topic; half of it is lost in the two others
+        trust = make_book(half_life=1e9)
+        for turn in range(300):
+            for number, (who, level) in enumerate((("a", 0.6), ("b", 0.5), ("c", 0.5))):
+                topic = turn % 3
+                rate = level + (gain if topic == number else -gain / 2)
+                trust.observe(
+                    told(float(turn // 3 % 10 < 10 * rate), candidate=who), place(1 + topic, "chat")
+                )
+        seen = [choose(three(make_candidate), s, trust=trust).mode == "explore" for s in range(200)]
+        tried.append(sum(seen))
+    assert 2 * tried[0] < tried[1]
+
+
+def test_it_tries_less_where_others_have_been_tried(
+    make_candidate: Make,
+    make_book: Callable[..., TrustBook],
+    told: Callable[..., Outcome],
+    place: Callable[..., Context],
+    choose: Choose,
+) -> None:
+    """Nothing new is known of the two; but this is no new kind of work any more."""
+    two = [make_candidate("a", prior={"*": 0.7}), make_candidate("b")]
+    pool = [*two, make_candidate("never", prior={"*": 0.0})]
+    trust = make_book(half_life=1e9, prior_strength=40.0)
 
     def tried() -> int:
-        return sum(choose(three(make_candidate), s, trust=trust).mode == "explore" for s in range(300))
+        return sum(choose(pool, s, trust=trust).mode == "explore" for s in range(300))
 
     before = tried()
-    for number in range(1500):
-        trust.observe(told(float(number % 2), candidate="other"), place(7, "chat"))
+    for _ in range(200):
+        trust.observe(told(0.0, candidate="never"), place())
     assert tried() < 0.75 * before

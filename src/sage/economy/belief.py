@@ -23,8 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from sage.economy.context import Codebook, Context
+from sage.economy.variety import Variety
 
-__all__ = ["Beliefs", "Fit", "Sums"]
+__all__ = ["SPREAD", "Beliefs", "Fit", "Sums"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -49,10 +50,16 @@ NEVER = -1e18
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Beliefs:
     """For each candidate asked about: expected quality in [0, 1], its standard deviation, and how many
-    outcomes of such contexts (``evidence``) and of any (``total``) stand behind it."""
+    outcomes of such contexts (``evidence``) and of any (``total``) stand behind it.
+
+    ``overall_sd`` is the part of ``sd`` that is about overall quality. ``variety``, one number for all: how
+    far quality in a context usually lies from what overall quality says of it, a standard deviation.
+    """
 
     mean: Floats
     sd: Floats
+    overall_sd: Floats
+    variety: float
     evidence: Floats
     total: Floats
 
@@ -144,11 +151,13 @@ class Fit:
         self._at = np.full(codebook.cells, NEVER)
         self._surplus = np.zeros(0)
         """Per line: evidence beyond difficulty, summed over cells and averaged over views."""
+        self._variety = Variety()
         self._turn = 0
 
     def resize(self, candidates: int) -> None:
         """Make room for more candidates."""
         self._surplus = np.concatenate([self._surplus, np.zeros(candidates - len(self._surplus))])
+        self._variety.resize(candidates)
 
     def update(
         self,
@@ -172,9 +181,8 @@ class Fit:
         difficulty = self._difficulty(slice(None), now, half_life)
         # Difficulties have moved under the other lines too: one of them is looked at again, in turn.
         self._turn = (self._turn + 1) % count
-        for moved in (line, self._turn):
-            excess = evidence.sums[:, moved] - evidence.weights[:, moved] * difficulty
-            self._surplus[moved] = excess @ self._read
+        moved = np.array([line, self._turn])
+        self._look(evidence, moved, kept[moved], difficulty, priors[moved])
 
     def refresh(self, evidence: Sums, *, priors: Floats, now: float, half_life: float) -> None:
         """Fit anew from all evidence: O(candidates x cells)."""
@@ -190,8 +198,17 @@ class Fit:
             self._surplus[:count] = self._read @ (sums - weights * difficulty[:, None])
             overall = self._overall(slice(count), kept, evidence, priors)
             self._above = sums @ kept - weights @ (kept * overall)
-        difficulty = self._difficulty(slice(None), now, half_life)
-        self._surplus[:count] = self._read @ (sums - weights * difficulty[:, None])
+        self._look(evidence, slice(count), kept, self._difficulty(slice(None), now, half_life), priors)
+
+    def _look(
+        self, evidence: Sums, lines: slice | Ints, kept: Floats, difficulty: Floats, priors: Floats
+    ) -> None:
+        """Surplus and variety of some lines under these difficulties."""
+        weights = evidence.weights[:, lines]
+        excess = evidence.sums[:, lines] - weights * difficulty[:, None]
+        self._surplus[lines] = self._read @ excess
+        overall = self._overall(lines, kept, evidence, priors)
+        self._variety.look(lines, excess - weights * overall, weights, self._read)
 
     def read(
         self,
@@ -224,8 +241,15 @@ class Fit:
         # Equal evidence must give equal beliefs, and a product of matrices adds up in an order of its own.
         mean = np.round(mean, 12)
         here = context.weight @ weights
-        sd = SPREAD * np.sqrt(1.0 / (here + CELL) + 1.0 / (total + self._strength))
-        return Beliefs(mean=np.minimum(np.maximum(mean, 0.0), 1.0), sd=sd, evidence=here, total=total)
+        overall_variance = SPREAD**2 / (total + self._strength)
+        return Beliefs(
+            mean=np.minimum(np.maximum(mean, 0.0), 1.0),
+            sd=np.sqrt(SPREAD**2 / (here + CELL) + overall_variance),
+            overall_sd=np.sqrt(overall_variance),
+            variety=self._variety.among(lines, kept),
+            evidence=here,
+            total=total,
+        )
 
     def _difficulty(self, cells: slice | Ints, now: float, half_life: float) -> Floats:
         """How far quality in these cells lies from what is usual for those who worked there, at ``now``."""
@@ -233,7 +257,7 @@ class Fit:
         difficulty = self._above[cells] * kept / (self._weight[cells] * kept + CELL)
         return np.asarray(np.minimum(np.maximum(difficulty, -1.0), 1.0))
 
-    def _overall(self, lines: slice, kept: Floats, evidence: Sums, priors: Floats) -> Floats:
+    def _overall(self, lines: slice | Ints, kept: Floats, evidence: Sums, priors: Floats) -> Floats:
         prior = self._strength * priors
         return (self._surplus[lines] * kept + prior) / (evidence.total[lines] * kept + self._strength)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from sage.economy.belief import Beliefs
+from sage.economy.belief import SPREAD, Beliefs
 from sage.economy.context import Context
 from sage.economy.filters import Limits, Rejection, allowed, nobody, why_not
 from sage.economy.permission import cheapness, hot_bonus_at, permission, persistence, price_scale_at
@@ -38,9 +38,16 @@ __all__ = ["FrontierPoint", "Selector"]
 
 Floats = npt.NDArray[np.float64]
 
-EXPLORED = 200.0
-"""Outcomes after which exploring has shrunk to 70 %. Thompson sampling on all of its uncertainty never stops
-paying for it: sqrt(200 / (200 + outcomes)) keeps what it finds and costs less (docs/lab.md)."""
+OVERALL = 0.5
+"""How much of its variance a draw keeps where it is about who is good overall: all of it costs half a point
+on fourteen small models that are nearly equal (docs/lab.md)."""
+
+SPECIAL = 6.0
+"""The same for what a context adds: few candidates are special in it, and those by more than the variety of
+all says."""
+
+FAMILIAR = 20.0
+"""Outcomes of anyone in a context after which half of what it adds is left to find out."""
 
 RECORDED = 10
 """Candidates in a decision record: nobody reads more, and a record of a thousand costs milliseconds."""
@@ -116,7 +123,7 @@ class Selector:
                 may = lines[pool.atp[lines] - pool.atp[winner] <= limits.explore_atp]
                 tried = trust.due_for_trial(pool.index, _only(may, beliefs.mean))
                 if tried is None:
-                    drawn = permission(rule.form, _draw(beliefs, rule.outcomes, random), cheap, persist)
+                    drawn = permission(rule.form, _draw(beliefs, random), cheap, persist)
                     tried = int(_only(may, drawn).argmax())
                 if tried != winner:
                     winner, mode = tried, "explore"
@@ -264,10 +271,16 @@ def _only(lines: npt.NDArray[np.intp], values: Floats) -> Floats:
     return kept
 
 
-def _draw(beliefs: Beliefs, outcomes: float, random: np.random.Generator) -> Floats:
-    """One draw from what is believed of each candidate, narrower as outcomes come in."""
-    width = math.sqrt(EXPLORED / (EXPLORED + outcomes))
-    return beliefs.mean + width * beliefs.sd * random.standard_normal(len(beliefs.mean))
+def _draw(beliefs: Beliefs, random: np.random.Generator) -> Floats:
+    """One draw from what is believed of each candidate (Thompson sampling).
+
+    How wide is told by evidence: what overall quality leaves open, and what this context may add, which is
+    little where candidates were alike so far, and less the more of anyone's work has been seen here.
+    """
+    unlike = SPREAD**2 / (beliefs.evidence + (SPREAD / beliefs.variety) ** 2)
+    left = SPECIAL * FAMILIAR / (FAMILIAR + beliefs.evidence.sum())
+    width = np.sqrt(OVERALL * beliefs.overall_sd**2 + left * unlike)
+    return np.asarray(beliefs.mean + width * random.standard_normal(len(beliefs.mean)))
 
 
 def _best_first(lines: npt.NDArray[np.intp], score: Floats, price: Floats) -> list[int]:
