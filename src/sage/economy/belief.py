@@ -52,13 +52,13 @@ class Beliefs:
     """For each candidate asked about: expected quality in [0, 1], its standard deviation, and how many
     outcomes of such contexts (``evidence``) and of any (``total``) stand behind it.
 
-    ``overall_sd`` is the part of ``sd`` that is about overall quality. ``variety``, one number for all: how
-    far quality in a context usually lies from what overall quality says of it, a standard deviation.
+    ``overall_variance`` is the part of sd^2 that is about overall quality. ``variety``, one number for all:
+    how far quality in a context usually lies from what overall quality says of it, a standard deviation.
     """
 
     mean: Floats
     sd: Floats
-    overall_sd: Floats
+    overall_variance: Floats
     variety: float
     evidence: Floats
     total: Floats
@@ -181,8 +181,13 @@ class Fit:
         difficulty = self._difficulty(slice(None), now, half_life)
         # Difficulties have moved under the other lines too: one of them is looked at again, in turn.
         self._turn = (self._turn + 1) % count
-        moved = np.array([line, self._turn])
-        self._look(evidence, moved, kept[moved], difficulty, priors[moved])
+        for moved in (self._turn, line):
+            weights = evidence.weights[:, moved]
+            excess = evidence.sums[:, moved] - weights * difficulty
+            self._surplus[moved] = excess @ self._read
+        surplus, total = float(self._surplus[line] * kept[line]), float(evidence.total[line] * kept[line])
+        level = (surplus + self._strength * float(priors[line])) / (total + self._strength)
+        self._variety.look(line, excess - level * weights, weights, self._read)
 
     def refresh(self, evidence: Sums, *, priors: Floats, now: float, half_life: float) -> None:
         """Fit anew from all evidence: O(candidates x cells)."""
@@ -198,17 +203,11 @@ class Fit:
             self._surplus[:count] = self._read @ (sums - weights * difficulty[:, None])
             overall = self._overall(slice(count), kept, evidence, priors)
             self._above = sums @ kept - weights @ (kept * overall)
-        self._look(evidence, slice(count), kept, self._difficulty(slice(None), now, half_life), priors)
-
-    def _look(
-        self, evidence: Sums, lines: slice | Ints, kept: Floats, difficulty: Floats, priors: Floats
-    ) -> None:
-        """Surplus and variety of some lines under these difficulties."""
-        weights = evidence.weights[:, lines]
-        excess = evidence.sums[:, lines] - weights * difficulty[:, None]
-        self._surplus[lines] = self._read @ excess
-        overall = self._overall(lines, kept, evidence, priors)
-        self._variety.look(lines, excess - weights * overall, weights, self._read)
+        difficulty = self._difficulty(slice(None), now, half_life)
+        excess = sums - weights * difficulty[:, None]
+        self._surplus[:count] = self._read @ excess
+        overall = self._overall(slice(count), kept, evidence, priors)
+        self._variety.look(slice(count), excess - weights * overall, weights, self._read)
 
     def read(
         self,
@@ -245,7 +244,7 @@ class Fit:
         return Beliefs(
             mean=np.minimum(np.maximum(mean, 0.0), 1.0),
             sd=np.sqrt(SPREAD**2 / (here + CELL) + overall_variance),
-            overall_sd=np.sqrt(overall_variance),
+            overall_variance=overall_variance,
             variety=self._variety.among(lines, kept),
             evidence=here,
             total=total,
@@ -257,7 +256,7 @@ class Fit:
         difficulty = self._above[cells] * kept / (self._weight[cells] * kept + CELL)
         return np.asarray(np.minimum(np.maximum(difficulty, -1.0), 1.0))
 
-    def _overall(self, lines: slice | Ints, kept: Floats, evidence: Sums, priors: Floats) -> Floats:
+    def _overall(self, lines: slice, kept: Floats, evidence: Sums, priors: Floats) -> Floats:
         prior = self._strength * priors
         return (self._surplus[lines] * kept + prior) / (evidence.total[lines] * kept + self._strength)
 

@@ -277,10 +277,10 @@ def _draw(beliefs: Beliefs, random: np.random.Generator) -> Floats:
     How wide is told by evidence: what overall quality leaves open, and what this context may add, which is
     little where candidates were alike so far, and less the more of anyone's work has been seen here.
     """
-    unlike = SPREAD**2 / (beliefs.evidence + (SPREAD / beliefs.variety) ** 2)
-    left = SPECIAL * FAMILIAR / (FAMILIAR + beliefs.evidence.sum())
-    width = np.sqrt(OVERALL * beliefs.overall_sd**2 + left * unlike)
-    return np.asarray(beliefs.mean + width * random.standard_normal(len(beliefs.mean)))
+    alike, seen = (SPREAD / beliefs.variety) ** 2, float(beliefs.evidence.sum())
+    special = SPECIAL * SPREAD**2 * FAMILIAR / (FAMILIAR + seen)
+    variance = OVERALL * beliefs.overall_variance + special / (beliefs.evidence + alike)
+    return np.asarray(beliefs.mean + np.sqrt(variance) * random.standard_normal(len(variance)))
 
 
 def _best_first(lines: npt.NDArray[np.intp], score: Floats, price: Floats) -> list[int]:

@@ -15,6 +15,8 @@ not decide for those that were hardly tried.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
@@ -41,29 +43,27 @@ LEAST = 1e-3
 
 
 class Variety:
-    """Per line of evidence: squared residuals beyond noise, and the squared weights that they rest on."""
+    """Per line of evidence: the square of its variety, less that of ``USUAL``."""
 
     def __init__(self) -> None:
         self._beyond = np.zeros(0)
-        self._weight = np.zeros(0)
 
     def resize(self, candidates: int) -> None:
         """Make room for more candidates."""
-        room = np.zeros(candidates - len(self._beyond))
-        self._beyond = np.concatenate([self._beyond, room])
-        self._weight = np.concatenate([self._weight, room])
+        self._beyond = np.concatenate([self._beyond, np.zeros(candidates - len(self._beyond))])
 
-    def look(self, lines: slice | Ints, residuals: Floats, weights: Floats, read: Floats) -> None:
-        """Tell it anew for some lines, from ``residuals`` and ``weights`` (cells, lines); ``read`` (cells,)
-        is how much each cell counts."""
-        share = weights / (weights + FEW)
-        self._weight[lines] = read @ (share * weights)
-        self._beyond[lines] = read @ (residuals * residuals / (weights + FEW) - NOISE * share)
+    def look(self, lines: slice | int, residuals: Floats, weights: Floats, read: Floats) -> None:
+        """Tell it anew for one line, or some: ``residuals`` and ``weights`` (cells,) or (cells, lines).
+
+        ``read`` (cells,) is how much each cell counts.
+        """
+        counts = weights + FEW
+        share = weights / counts
+        squares = read @ (share * weights)
+        beyond = read @ (residuals * residuals / counts - NOISE * share) - squares * USUAL**2
+        self._beyond[lines] = beyond / (squares + STRENGTH)
 
     def among(self, lines: slice | Ints, kept: Floats) -> float:
         """The standard deviation among these lines, of whose evidence the share ``kept`` (lines,) counts."""
-        if not len(kept):
-            return USUAL
-        beyond = self._beyond[lines] * kept + STRENGTH * USUAL**2
-        squares = beyond / (self._weight[lines] * kept + STRENGTH)
-        return float(max(squares.mean(), LEAST**2) ** 0.5)
+        beyond = float(self._beyond[lines] @ kept) / max(1, len(kept))
+        return math.sqrt(max(USUAL**2 + beyond, LEAST**2))
