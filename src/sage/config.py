@@ -95,7 +95,13 @@ class IrpSettings(_Section):
     """Refinement: how good is good enough, and how far to go for it."""
 
     max_steps: int = Field(3, ge=1, le=100, description="The most drafts for one answer.")
-    accept_energy: float = Field(0.5, ge=0, le=1, description="A draft at or below this energy is accepted.")
+    accept_energy: float = Field(
+        0.3,
+        ge=0,
+        le=1,
+        description="A draft whose chance of being wrong is at or below this is accepted; towards the best "
+        "end of the dial it falls to 0.",
+    )
     epsilon: float = Field(
         0.01, ge=0, description="Refinement ends when energy changes by less than this, twice."
     )

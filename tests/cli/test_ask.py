@@ -71,7 +71,9 @@ def test_the_json_contract(run_sage: Any, fakes: Any, home: Path) -> None:
     assert "good before poor" in reply["decision"]["reason"]
     assert reply["irp"]["steps"] == 1
     assert reply["irp"]["halt_reason"] == "accepted"
-    assert reply["irp"]["energy"] == [pytest.approx(0.0952, abs=1e-4)]  # 1 - exp(-0.1)
+    (energy,), (opinion,) = reply["irp"]["energy"], reply["irp"]["opinions"]
+    assert energy == pytest.approx(1.0 - opinion["p"], abs=1e-4)
+    assert opinion["doubt"] == pytest.approx(0.0952, abs=1e-4)  # 1 - exp(-0.1)
     assert reply["usage"]["prompt_tokens"] == 6
     assert reply["usage"]["completion_tokens"] == 1
     assert reply["usage"]["load_s"] > 0.0
@@ -369,13 +371,13 @@ def test_a_session_is_remembered_and_a_single_question_is_not(run_sage: Any, fak
 
 
 def test_a_doubtful_answer_asks_for_another_opinion(run_sage: Any, fakes: Any) -> None:
-    fakes(unsure={"prior": 0.9, "answer": "maybe", "logprob": -3.0}, sure={"prior": 0.3, "answer": "surely"})
-    done = run_sage("ask", "--json", "hi")
+    fakes(unsure={"prior": 0.6, "answer": "maybe", "logprob": -3.0}, sure={"prior": 0.55, "answer": "surely"})
+    done = run_sage("ask", "--json", "hi", env={"SAGE_SELECTOR__PRICE_SCALE": "1000"})
     reply = json.loads(done.stdout)
     assert (reply["answer"], reply["model"]) == ("surely", "sure")
     assert reply["decision"]["mode"] == "escalated"
     assert reply["irp"]["steps"] == 2
-    assert run_sage("ask", "hi").stdout == "surely\n"
+    assert run_sage("ask", "hi", env={"SAGE_SELECTOR__PRICE_SCALE": "1000"}).stdout == "surely\n"
 
 
 def test_a_deadline_leaves_out_the_slow(run_sage: Any, fakes: Any) -> None:
@@ -420,20 +422,20 @@ def test_a_spinner_until_the_end_where_nothing_streams(start_sage: Any, fakes: A
     assert seen.rindex("one is answering") < seen.index("{")
 
 
-UNSURE = {"prior": 0.9, "answers": ["maybe", "perhaps"], "logprob": -3.0}
+UNSURE = {"prior": 0.6, "answers": ["maybe", "perhaps"], "logprob": -3.0}
 
 
 def test_another_opinion_on_a_terminal(start_sage: Any, fakes: Any) -> None:
-    fakes(unsure=UNSURE, sure={"prior": 0.3, "answer": "surely"})
-    seen = on_terminal(start_sage, "ask", "hi")
+    fakes(unsure=UNSURE, sure={"prior": 0.55, "answer": "surely"})
+    seen = on_terminal(start_sage, "ask", "hi", SAGE_SELECTOR__PRICE_SCALE="1000")
     assert "maybe\n" in seen  # loading the next one did not wipe it out
     assert "— another opinion, from sure:\nsurely\nsure · " in seen
     assert "kept" not in seen
 
 
 def test_an_earlier_draft_is_kept_and_not_shown_again(start_sage: Any, fakes: Any) -> None:
-    fakes(unsure={"prior": 0.9, "answer": "maybe", "logprob": -2.0}, poor={"prior": 0.3, "logprob": -3.0})
-    seen = on_terminal(start_sage, "ask", "hi", SAGE_IRP__MAX_STEPS="2")
+    fakes(unsure={"prior": 0.6, "answer": "maybe", "logprob": -2.0}, poor={"prior": 0.5, "logprob": -3.0})
+    seen = on_terminal(start_sage, "ask", "hi", SAGE_IRP__MAX_STEPS="2", SAGE_SELECTOR__PRICE_SCALE="1000")
     assert "— another opinion, from poor:\nYou said: hi\n— the first answer is kept.\nunsure · " in seen
     assert seen.count("maybe") == 1
 

@@ -17,7 +17,7 @@ from sage.clock import FakeClock
 from sage.config import load_settings
 from sage.errors import Interrupted, UsageError
 from sage.events import EventBus, ModelPulled, PullProgress
-from sage.kernel.session import open_books
+from sage.kernel.session import open_stores
 from sage.zoo.catalog import find_card, load_catalog
 
 
@@ -225,8 +225,8 @@ def test_a_slow_check_is_announced(
 
 
 def measure(home: Path, model: str, **rates: float) -> None:
-    with open_books(home, load_settings(), FakeClock()) as (_store, books, _trust):
-        books.measure(model, rates.items())
+    with open_stores(home, load_settings(), FakeClock()) as stores:
+        stores.books.measure(model, rates.items())
 
 
 def test_what_was_measured_here_replaces_what_was_published(run_sage: Any, home: Path) -> None:

@@ -85,7 +85,7 @@ def test_the_schema_has_every_table(path: Path) -> None:
         tables = {row[0] for row in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
     assert tables == {
         *("turns", "decisions", "outcomes", "contexts", "rates", "accounts", "entries", "facts"),
-        *("trust_rows", "trust_resets"),
+        *("trust_rows", "trust_resets", "opinions", "opinion_pairs"),
     }
 
 

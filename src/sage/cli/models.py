@@ -278,12 +278,12 @@ def _measured(home: Path, name: str) -> dict[str, float]:
     """The rates measured on this machine; nothing where there is no database yet."""
     from sage.clock import SystemClock
     from sage.config import load_settings
-    from sage.kernel.session import open_books
+    from sage.kernel.session import open_stores
 
     if not (home / "sage.db").exists():
         return {}
-    with open_books(home, load_settings(), SystemClock()) as (_store, books, _trust):
-        return {key: value for key, value in books.rates().get(name, {}).items() if key in RATES}
+    with open_stores(home, load_settings(), SystemClock()) as stores:
+        return {key: value for key, value in stores.books.rates().get(name, {}).items() if key in RATES}
 
 
 def _rate(key: str, value: float, who: str) -> str:

@@ -32,14 +32,14 @@ def show(
     from sage.cli.trust_view import FULL_MODELS, trust_rows, trust_table
     from sage.clock import SystemClock
     from sage.config import load_settings, sage_home
-    from sage.kernel.session import open_books
+    from sage.kernel.session import open_stores
     from sage.zoo.catalog import find_card, load_catalog
     from sage.zoo.sources import present
 
     home, clock = sage_home(), SystemClock()
     catalog = load_catalog(home)
     cards = [find_card(catalog, model)] if model else [c for c in catalog.values() if present(c, home)]
-    with open_books(home, load_settings(), clock) as (_store, _books, trust), trust.book() as book:
+    with open_stores(home, load_settings(), clock) as stores, stores.trust.book() as book:
         rows = [row for card in cards for row in trust_rows(book, card.name, card.prior, clock.time())]
     if json:
         emit_json(rows)
@@ -71,12 +71,12 @@ def explain(
     from sage.cli.trust_view import decision_table, rule_line
     from sage.clock import SystemClock
     from sage.config import load_settings, sage_home
-    from sage.kernel.session import open_books
+    from sage.kernel.session import open_stores
     from sage.types import Rule
 
-    with open_books(sage_home(), load_settings(), SystemClock()) as (store, _books, _trust):
-        turn = store.turn(turn_id)
-        decision = store.decision(turn.id)
+    with open_stores(sage_home(), load_settings(), SystemClock()) as stores:
+        turn = stores.turns.turn(turn_id)
+        decision = stores.turns.decision(turn.id)
     if json:
         emit_json({"turn_id": turn.id, **decision})
         return
@@ -115,20 +115,20 @@ def rate(
     from sage.cli.render import console
     from sage.clock import SystemClock
     from sage.config import load_settings, sage_home
-    from sage.economy.pool import card_shift
-    from sage.kernel.session import open_books
+    from sage.kernel.learning import learn
+    from sage.kernel.session import open_stores
     from sage.zoo.catalog import load_catalog
 
     home, clock = sage_home(), SystemClock()
     catalog = load_catalog(home)
-
-    def learn(outcome: Outcome) -> bool:
-        card = catalog.get(outcome.candidate)
-        shift = card_shift(card.prior, outcome.kind) if card else 0.0
-        return trust.learn(dataclasses.replace(outcome, shift=shift))
-
-    with open_books(home, load_settings(), clock) as (store, _books, trust):
-        learned = rate_turn(store, learn, clock, turn_id, quality)
+    with open_stores(home, load_settings(), clock) as stores:
+        learned = rate_turn(
+            stores.turns,
+            lambda outcome: learn(outcome, catalog.get(outcome.candidate), stores),
+            clock,
+            turn_id,
+            quality,
+        )
     console().print("Learned." if learned else "This turn was rated before; nothing changed.")
 
 
@@ -175,13 +175,13 @@ def reset(
     from sage.cli.render import console
     from sage.clock import SystemClock
     from sage.config import load_settings, sage_home
-    from sage.kernel.session import open_books
+    from sage.kernel.session import open_stores
     from sage.zoo.catalog import find_card, load_catalog
 
     home = sage_home()
     name = find_card(load_catalog(home), model).name
-    with open_books(home, load_settings(), SystemClock()) as (_store, _books, trust):
-        trust.reset(name)
+    with open_stores(home, load_settings(), SystemClock()) as stores:
+        stores.trust.reset(name)
     console().print(f"What was learned about {name} is forgotten; its card counts again.", markup=False)
 
 
@@ -193,12 +193,12 @@ def export_book(
     from sage.clock import SystemClock
     from sage.config import load_settings, sage_home
     from sage.errors import NoDiskSpace
-    from sage.kernel.session import open_books
+    from sage.kernel.session import open_stores
     from sage.memory.trust_file import book_to_json
 
     with (
-        open_books(sage_home(), load_settings(), SystemClock()) as (_store, _books, trust),
-        trust.book() as book,
+        open_stores(sage_home(), load_settings(), SystemClock()) as stores,
+        stores.trust.book() as book,
     ):
         text = book_to_json(book)
     if str(path) == "-":
@@ -222,7 +222,7 @@ def import_book(
     from sage.clock import SystemClock
     from sage.config import load_settings, sage_home
     from sage.errors import NotFound
-    from sage.kernel.session import open_books
+    from sage.kernel.session import open_stores
     from sage.memory.trust_file import book_from_json
 
     try:
@@ -230,9 +230,9 @@ def import_book(
     except OSError as error:
         raise NotFound(f"{path} cannot be read: {error.strerror}.", mend="sage trust export FILE") from error
     clock = SystemClock()
-    with open_books(sage_home(), load_settings(), clock) as (_store, _books, trust):
-        other = book_from_json(text, trust.locator.codebook, now=clock.time())
-        trust.merge(other)
+    with open_stores(sage_home(), load_settings(), clock) as stores:
+        other = book_from_json(text, stores.trust.locator.codebook, now=clock.time())
+        stores.trust.merge(other)
     rows = other.rows()
     console().print(f"Merged {len(rows)} records of {len({row.origin for row in rows})} machines.")
 
@@ -246,13 +246,13 @@ def rebuild() -> None:
     from sage.cli.render import console
     from sage.clock import SystemClock
     from sage.config import load_settings, sage_home
-    from sage.kernel.session import open_books
+    from sage.kernel.session import open_stores
 
     with (
-        open_books(sage_home(), load_settings(), SystemClock()) as (_store, _books, trust),
+        open_stores(sage_home(), load_settings(), SystemClock()) as stores,
         console().status("Learning again ...") as status,
     ):
-        count = trust.rebuild(progress=lambda done, all_: status.update(f"{done} of {all_} outcomes"))
+        count = stores.trust.rebuild(progress=lambda done, all_: status.update(f"{done} of {all_} outcomes"))
     console().print(f"Learned {count} outcomes again.")
 
 

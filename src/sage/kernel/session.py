@@ -16,6 +16,7 @@ from sage.events import EventBus, JsonlLog
 from sage.hardware.budget import budget_bytes
 from sage.hardware.disk import cached_disk_read
 from sage.hardware.probe import memory
+from sage.kernel.learning import Stores
 from sage.kernel.tick import Kernel, Surroundings
 from sage.memory.books import Books
 from sage.memory.db import Database
@@ -29,7 +30,7 @@ from sage.zoo.estimate import MemoryEstimate, estimate
 from sage.zoo.host import Host
 from sage.zoo.sources import check_size, model_path, vetted
 
-__all__ = ["memory_need", "memory_parts", "open_books", "open_kernel"]
+__all__ = ["memory_need", "memory_parts", "open_kernel", "open_stores"]
 
 _estimates: dict[tuple[Path, int, int, int], MemoryEstimate] = {}
 """Vetting reads the whole header (10 to 100 ms): once for each state of a file is enough."""
@@ -55,10 +56,10 @@ def open_kernel(
     bus = bus or EventBus()
     if settings.events.log:
         bus.subscribe(JsonlLog(home / "events.jsonl", max_bytes=settings.events.max_bytes, clock=clock))
-    with _open_stores(home, settings, clock) as (store, books, trust, opinions):
-        store.abandon_dead()
-        books.release_ended()
-        rates = books.rates()
+    with open_stores(home, settings, clock) as stores:
+        stores.turns.abandon_dead()
+        stores.books.release_ended()
+        rates = stores.books.rates()
 
         def need(card: ModelCard) -> int:
             measured = rates.get(card.name, {}).get("rss_bytes", 0.0)
@@ -75,10 +76,7 @@ def open_kernel(
                 settings=settings,
                 catalog=load_catalog(home) if catalog is None else catalog,
                 host=host,
-                store=store,
-                books=books,
-                trust=trust,
-                opinions=opinions,
+                stores=stores,
                 surroundings=Surroundings(
                     is_present=lambda card: card.backend == "fake" or model_path(card, home).is_file(),
                     memory_bytes=need,
@@ -93,23 +91,16 @@ def open_kernel(
 
 
 @contextmanager
-def open_books(
-    home: Path, settings: Settings, clock: Clock
-) -> Iterator[tuple[VerbatimStore, Books, TrustStore]]:
+def open_stores(home: Path, settings: Settings, clock: Clock) -> Iterator[Stores]:
     """What was said, spent and learned on this ``SAGE_HOME``, without any model."""
-    with _open_stores(home, settings, clock) as (store, books, trust, _opinions):
-        yield store, books, trust
-
-
-@contextmanager
-def _open_stores(
-    home: Path, settings: Settings, clock: Clock
-) -> Iterator[tuple[VerbatimStore, Books, TrustStore, OpinionStore]]:
     with Database(home / "sage.db") as database:
-        store = VerbatimStore(database, clock)
-        trust = TrustStore(database, store, clock, settings.selector, lambda: open_locator(home))
-        opinions = OpinionStore(database, clock, half_life_days=settings.selector.half_life_days)
-        yield store, Books(database, store, clock, settings.atp), trust, opinions
+        turns = VerbatimStore(database, clock)
+        yield Stores(
+            turns=turns,
+            books=Books(database, turns, clock, settings.atp),
+            trust=TrustStore(database, turns, clock, settings.selector, lambda: open_locator(home)),
+            opinions=OpinionStore(database, clock, half_life_days=settings.selector.half_life_days),
+        )
 
 
 def memory_need(home: Path, card: ModelCard, context: int) -> int:

@@ -18,7 +18,7 @@ from sage.clock import Clock
 from sage.config import Settings
 from sage.economy.context import Context
 from sage.economy.filters import Limits as Spending
-from sage.economy.pool import Pool, card_shift
+from sage.economy.pool import Pool
 from sage.economy.selector import FrontierPoint, Selector
 from sage.errors import DeadlineExceeded, Interrupted, SageError
 from sage.events import AtpSettled, EventBus, OutcomeRecorded, TurnEnded, TurnStarted
@@ -28,16 +28,15 @@ from sage.irp.protocol import Limits, Refined
 from sage.kernel.candidates import Pricing, candidate
 from sage.kernel.drafting import Drafting, OnPiece, announce
 from sage.kernel.judge import judge
+from sage.kernel.learning import Stores, learn
 from sage.kernel.sense import Request, asked_for, count_tokens, labels, sense
-from sage.kernel.teaching import rating, teach
+from sage.kernel.teaching import teach
 from sage.kernel.turn import Reply, Turn
 from sage.kernel.weighing import Weighing, accept_at
-from sage.memory.books import Books, Ending
+from sage.memory.books import Ending
 from sage.memory.locate import telling_text
-from sage.memory.opinion_store import OpinionStore
 from sage.memory.recall import recall_session
-from sage.memory.trust_store import TrustStore
-from sage.memory.verbatim import TurnStatus, VerbatimStore
+from sage.memory.verbatim import TurnStatus
 from sage.types import Candidate, Message, Outcome, Situation, new_id
 from sage.zoo.card import ModelCard
 from sage.zoo.host import Host
@@ -77,10 +76,7 @@ class Kernel:
         settings: Settings,
         catalog: Mapping[str, ModelCard],
         host: Host,
-        store: VerbatimStore,
-        books: Books,
-        trust: TrustStore,
-        opinions: OpinionStore,
+        stores: Stores,
         surroundings: Surroundings,
         bus: EventBus,
         clock: Clock,
@@ -88,10 +84,11 @@ class Kernel:
         self.settings = settings
         self.catalog = catalog
         self.host = host
-        self.store = store
-        self.books = books
-        self.trust = trust
-        self.opinions = opinions
+        self.stores = stores
+        self.store = stores.turns
+        self.books = stores.books
+        self.trust = stores.trust
+        self.opinions = stores.opinions
         self.bus = bus
         self.clock = clock
         self._surroundings = surroundings
@@ -139,12 +136,7 @@ class Kernel:
 
     def learn(self, outcome: Outcome) -> bool:
         """Record an outcome once and let trust learn from it; False when it was known."""
-        card = self.catalog.get(outcome.candidate)
-        shift = card_shift(card.prior, outcome.kind) if card else 0.0
-        learned = self.trust.learn(replace(outcome, shift=shift))
-        if learned and outcome.source == "user":
-            told = self.store.turn(outcome.turn_id).irp.get("opinions", ())
-            self.opinions.learn(*rating(told, outcome))
+        learned = learn(outcome, self.catalog.get(outcome.candidate), self.stores)
         if learned:
             self.bus.emit(
                 OutcomeRecorded(
