@@ -210,7 +210,7 @@ def test_a_check_that_breaks_is_one_failure(home: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(module, "_round_trip", broken)
     monkeypatch.setattr(module, "_models", lambda _home: (["a"], [], {}))
     report = {check.name: check for check in module.run_checks(home)}
-    assert len(report) == 16
+    assert len(report) == 17
     expect(report["disk speed"], "FAIL", "ZeroDivisionError: oh")
     expect(report["round trip"], "FAIL", "oh")
     expect(report["models"], "OK")

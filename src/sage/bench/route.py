@@ -32,7 +32,6 @@ TIMED = 50
 """Choices with full information that are timed, one by one, in each split."""
 
 
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """How to split. ``trained``: the first so many rows are for training, the others are the test; None where

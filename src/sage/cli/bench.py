@@ -104,7 +104,7 @@ def route(
         Literal["auto", "hash", "minilm"], typer.Option(help="How texts become vectors.")
     ] = "auto",
 ) -> None:
-    """Which router answers most questions right, on recorded outcomes of every model.
+    """Which router answers most right, on recorded outcomes.
 
     A folder holds queries.jsonl (objects with id, text, category), models.json (a list of objects with name
     and params_b) and scores.npy, (questions, models) in 0..1; where they exist tokens.npy, cost.npy (USD a
@@ -168,7 +168,10 @@ def drift(
     seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Worlds, each drawn anew.")] = 10,
     models: Annotated[int, typer.Option(min=2, metavar="N", help="Models in the pool.")] = 8,
 ) -> None:
-    """A model silently degrades to chance, and later is well again: who notices, and when?"""
+    """A model silently falls to chance: who notices, and when?
+
+    Later it is well again: who comes back?
+    """
     from sage.bench.drift import DEFINITIONS, drift_table, measure_drift
 
     if out is not None:
@@ -187,7 +190,10 @@ def collapse(
         int, typer.Option(min=4, metavar="N", help="Experts that are the best in one topic.")
     ] = 16,
 ) -> None:
-    """Does a pool of experts stay a pool where success breeds success, and who falls for a liar?"""
+    """Does a pool of experts stay one, and who falls for a liar?
+
+    What is loaded is cheaper, so that success breeds success.
+    """
     from sage.bench.collapse import DEFINITIONS, collapse_table, measure_collapse
 
     if out is not None:
