@@ -162,7 +162,7 @@ class Rule:
 
     ``dial`` goes from cheapest (0) to best (1); ``scale`` is the price that halves cheapness at this dial, in
     ``unit``; ``hot_bonus`` the persistence of what is loaded. ``outcomes`` is the faded number of outcomes
-    that trust stood on.
+    that trust stood on. ``explore_atp`` is what trying somebody may have cost more; None: nobody was tried.
     """
 
     form: Form
@@ -172,6 +172,7 @@ class Rule:
     unit: PriceUnit
     state: MetabolicState
     outcomes: float
+    explore_atp: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -92,14 +92,18 @@ def test_it_is_tried_again_now_and_then_and_only_when_exploring(
     assert {choose(quiet, None).chosen for _ in range(4 * TRIAL)} == {"b"}
     trust = ruined(make_book, told, place)
     random = np.random.default_rng(0)
-    trials = [n for n in range(400) if choose(trust, random).chosen == "a"]
-    assert 400 / (6 * TRIAL) <= len(trials) <= 400 / TRIAL + 10  # beside those by chance
+    chosen = []
+    for number in range(400):
+        chosen.append(choose(trust, random).chosen)
+        right = chosen[-1] == "b" and number % 10 > 4
+        trust.observe(told(float(right), candidate=chosen[-1]), place(number % 4))
+    assert 400 / (6 * TRIAL) <= chosen.count("a") <= 400 / TRIAL + 10  # beside those by chance
 
 
 def test_one_that_may_not_be_chosen_is_not_tried(make_book: MakeBook, told: Tell, place: Place) -> None:
     trust = ruined(make_book, told, place)
-    for _ in range(10 * TRIAL):
-        trust.chose("b")
+    for number in range(10 * TRIAL):
+        trust.observe(told(float(number % 2), candidate="b"), place(number % 4))
     assert trust.due_for_trial({"a": 0, "b": 1}, np.array([0.1, 0.5])) == 0
     assert trust.due_for_trial({"a": 0, "b": 1}, np.array([-np.inf, 0.5])) is None
     assert trust.due_for_trial({"b": 0}, np.array([0.5])) is None

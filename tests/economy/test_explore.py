@@ -203,3 +203,18 @@ def test_it_tries_less_where_others_have_been_tried(
     for _ in range(200):
         trust.observe(told(0.0, candidate="never"), place())
     assert tried() < 0.75 * before
+
+
+def test_who_has_done_little_of_anything_is_tried_before_who_is_known(
+    make_candidate: Make,
+    make_book: Callable[..., TrustBook],
+    told: Callable[..., Outcome],
+    place: Callable[..., Context],
+    choose: Choose,
+) -> None:
+    trust = make_book(half_life=1e9, prior_strength=1.0)
+    for number in range(300):
+        trust.observe(told(float(number % 2), candidate="known"), place(7, "chat"))
+    pool = [make_candidate("a", prior={"*": 0.7}), make_candidate("known"), make_candidate("new")]
+    seen = Counter(choose(pool, seed, trust=trust).chosen for seed in range(400))
+    assert seen["new"] > 1.5 * seen["known"]

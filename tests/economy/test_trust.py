@@ -93,9 +93,19 @@ def test_when_all_has_faded_nobody_is_believed_better_than_another(
 def test_new_evidence_counts_more_than_faded_evidence(make_book: Make, told: Tell, place: Place) -> None:
     trust = make_book()
     for number in range(20):
-        trust.observe(told(float(number >= 10), at=0.0 if number < 10 else 3.0), place())
-    assert ask(trust, place(), now=3.0).mean[0] > 0.6
-    assert ask(trust, place(), now=3.0).evidence[0] == pytest.approx(10 + 10 / 8, rel=1e-6)
+        trust.observe(told(float(number >= 10), at=0.0 if number < 10 else 1.5), place())
+    assert ask(trust, place(), now=1.5).mean[0] > 0.55
+    assert ask(trust, place(), now=1.5).evidence[0] == pytest.approx(10 + 10 / 2**1.5, rel=1e-6)
+
+
+def test_a_clock_that_is_years_ahead_once_wipes_nothing_out(
+    make_book: Make, told: Tell, place: Place
+) -> None:
+    trust = make_book(half_life=100.0)
+    for _ in range(40):
+        trust.observe(told(1.0), place())
+    trust.observe(told(1.0, at=1e6), place())
+    assert trust.outcomes(0.0) == pytest.approx(11.0)
 
 
 def test_a_clock_that_goes_back_fades_nothing(make_book: Make, told: Tell, place: Place) -> None:
@@ -116,7 +126,9 @@ def test_after_a_clock_was_set_far_back_learning_goes_on(make_book: Make, told: 
     beliefs = ask(trust, place(), now=5.0)
     assert trust.outcomes(5.0) == pytest.approx(16.0)
     assert beliefs.mean[0] == pytest.approx(0.5, abs=0.02)
-    assert trust.outcomes(105.0) == pytest.approx(8.0)  # and fades on the new clock
+    assert trust.outcomes(105.0) == pytest.approx(
+        16.0
+    )  # nothing fades until the time it was ahead by is over
 
 
 @given(

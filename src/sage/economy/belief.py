@@ -36,12 +36,16 @@ CELL = 10.0
 FAMILY = 20.0
 """Outcomes that "no different from the card" counts for, where relatives surprised."""
 
-PASSES = 4
-"""Alternations of a fit from nothing; a fifth changes the third digit."""
+MOST_PASSES, SETTLED = 50, 1e-3
+"""A fit from nothing alternates until no difficulty moves by more; four to twenty passes are usual."""
 
 SPREAD = 0.45
 """Standard deviation of one outcome: of a right or wrong that is right 72 % of the time."""
 
+
+LEAST_KEPT = 0.25
+"""What learning one outcome leaves of the evidence before it, however long ago that was: one clock that is
+years ahead must not wipe out what was learned."""
 
 NEVER = -1e18
 """The time of a line without evidence: finite, so that times can be subtracted."""
@@ -111,24 +115,22 @@ class Sums:
         self.total[line] *= share
 
     def fade(self, line: int, now: float, half_life: float) -> None:
-        """Let a line count as it does at ``now``."""
+        """Let a line count as it does at ``now``, or for LEAST_KEPT where that is more."""
         if now > self.at[line]:
             if self.total[line]:
-                self.scale(line, math.exp2((self.at[line] - now) / half_life))
+                self.scale(line, max(LEAST_KEPT, math.exp2((self.at[line] - now) / half_life)))
             self.at[line] = now
 
     def learn(
         self, line: int, context: Context, value: float, *, weight: float, at: float, half_life: float
     ) -> None:
         """Add one outcome. One that comes late counts as if it had come in time; one older than a half-life
-        was timed by a clock that has been set back since, and counts as new."""
+        was timed by a clock that is wrong, or was, when it was ahead: it counts as new and fades nothing."""
         late = float(self.at[line]) - at
-        if late > half_life:
-            self.at[line] = at
-        elif late > 0.0:
-            weight *= math.exp2(-late / half_life)
-        else:
+        if late <= 0.0:
             self.fade(line, at, half_life)
+        elif late <= half_life:
+            weight *= math.exp2(-late / half_life)
         share = weight * context.membership
         # The cells of one context are distinct, so that plain indexing adds each once.
         self.weights[context.cells, line] += share
@@ -198,11 +200,13 @@ class Fit:
         self._above[:] = 0.0
         self._weight = weights @ kept
         self._at[:] = now
-        for _ in range(PASSES):
+        for _ in range(MOST_PASSES):
             difficulty = self._difficulty(slice(None), now, half_life)
             self._surplus[:count] = self._read @ (sums - weights * difficulty[:, None])
             overall = self._overall(slice(count), kept, evidence, priors)
             self._above = sums @ kept - weights @ (kept * overall)
+            if np.abs(self._difficulty(slice(None), now, half_life) - difficulty).max() < SETTLED:
+                break
         difficulty = self._difficulty(slice(None), now, half_life)
         excess = sums - weights * difficulty[:, None]
         self._surplus[:count] = self._read @ excess

@@ -74,6 +74,8 @@ class Drift:
     level: float = 0.0
     outcomes: float = 0.0
     alarms: int = 0
+    last: float = 0.0
+    alarmed: float = 0.0
     falls: int = 0
 
     @property

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from sage.economy.ledger import price
+from sage.economy.ledger import BYTES_PER_ATP, SECONDS_PER_ATP
 from sage.errors import NoCandidate, SageError
 from sage.types import ANY_KIND, Candidate, PriceUnit
 
@@ -102,9 +102,7 @@ def card_shift(prior: Mapping[str, float], kind: str) -> float:
 
 def _price_column(*, seconds: Floats, bytes_moved: Floats) -> Floats:
     """:func:`sage.economy.ledger.price` of each line."""
-    return np.array(
-        [price(seconds=s, bytes_moved=b) for s, b in zip(seconds, bytes_moved, strict=True)], float
-    )
+    return np.maximum(seconds / SECONDS_PER_ATP, bytes_moved / BYTES_PER_ATP)
 
 
 def _quality(value: float) -> float:

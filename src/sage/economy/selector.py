@@ -73,8 +73,7 @@ class FrontierPoint:
 
 
 class Selector:
-    """Chooses among candidates. What it learned is in the trust book it is given; the only trace of a choice
-    is that the book counts it."""
+    """Chooses among candidates. Stateless: what it learned is in the trust book it is given."""
 
     def __init__(
         self, *, hot_bonus: float, price_scale: float, form: Form = "product", unit: PriceUnit = "atp"
@@ -110,30 +109,30 @@ class Selector:
         """
         lines, rejected = self._field(situation, pool, limits, pinned)
         beliefs = self._beliefs(situation, context, pool, trust, now)
-        rule = self._rule(dial, state, float(beliefs.total.sum()))
+        explore_atp = None if random is None or state == "CRISIS" else limits.explore_atp
+        rule = self._rule(dial, state, float(beliefs.total.sum()), explore_atp)
         price, cheap, persist = self._factors(pool, rule)
         score = permission(rule.form, beliefs.mean, cheap, persist)
         ranked = _best_first(lines, score, price)
         winner = ranked[0]
         mode: DecisionMode = "pinned"
         if not pinned:
-            winner, mode = self._override(pool, ranked, score, price, beliefs.mean, state)
-            if random is not None and mode == "permission" and state != "CRISIS" and len(lines) > 1:
+            tried = winner
+            if random is not None and state != "CRISIS" and len(lines) > 1:
                 # Who costs too much to try is not tried, and does not keep others from it.
                 may = lines[pool.atp[lines] - pool.atp[winner] <= limits.explore_atp]
-                tried = trust.due_for_trial(pool.index, _only(may, beliefs.mean))
-                if tried is None:
-                    drawn = permission(rule.form, _draw(beliefs, random), cheap, persist)
-                    tried = int(_only(may, drawn).argmax())
-                if tried != winner:
-                    winner, mode = tried, "explore"
-                    if tried not in ranked:
-                        ranked[-1] = tried
+                due = trust.due_for_trial(pool.index, _only(may, beliefs.mean))
+                drawn = permission(rule.form, _draw(beliefs, random), cheap, persist)
+                tried = int(_only(may, drawn).argmax()) if due is None else due
+            if tried != winner:
+                winner, mode = tried, "explore"
+            else:
+                winner, mode = self._override(pool, lines, ranked, score, price, beliefs.mean, rule)
+            if winner not in ranked:
+                ranked[-1] = winner
         columns = (beliefs.mean, beliefs.sd, beliefs.evidence, price, cheap, persist, score, pool.atp)
         scores = _records(pool, ranked, columns)
         chosen = scores[ranked.index(winner)]
-        if not pinned:
-            trust.chose(chosen.name)
         return Decision(
             chosen=chosen.name,
             mode=mode,
@@ -165,7 +164,7 @@ class Selector:
         beliefs = self._beliefs(situation, context, pool, trust, now)
         points: list[FrontierPoint] = []
         for dial in np.linspace(0.0, 1.0, steps):
-            price, cheap, persist = self._factors(pool, self._rule(float(dial), "WAKE", 0.0))
+            price, cheap, persist = self._factors(pool, self._rule(float(dial), "WAKE", 0.0, None))
             score = permission(self._form, beliefs.mean, cheap, persist)
             winner = _best_first(lines, score, price)[0]
             if not points or points[-1].name != pool.names[winner]:
@@ -218,7 +217,7 @@ class Selector:
             pool.names, context, priors=priors, shifts=shifts, families=pool.families, now=now
         )
 
-    def _rule(self, dial: float, state: MetabolicState, outcomes: float) -> Rule:
+    def _rule(self, dial: float, state: MetabolicState, outcomes: float, explore_atp: float | None) -> Rule:
         return Rule(
             form=self._form,
             dial=dial,
@@ -227,6 +226,7 @@ class Selector:
             unit=self._unit,
             state=state,
             outcomes=outcomes,
+            explore_atp=explore_atp,
         )
 
     def _factors(self, pool: Pool, rule: Rule) -> tuple[Floats, Floats, Floats]:
@@ -240,20 +240,23 @@ class Selector:
     def _override(
         self,
         pool: Pool,
+        lines: npt.NDArray[np.intp],
         ranked: Sequence[int],
         score: Floats,
         price: Floats,
         expertise: Floats,
-        state: MetabolicState,
+        rule: Rule,
     ) -> tuple[int, DecisionMode]:
-        """The rule's winner, unless it is not trusted and a relative is, or a lighter one is close behind."""
+        """The rule's winner, unless it is not trusted and a relative is, or a lighter one is close behind in
+        WAKE. Where price does not matter, neither does weight."""
         winner = ranked[0]
         family = pool.candidates[winner].family
         if expertise[winner] < TRUSTED and family:
-            for line in ranked[1:]:
-                if pool.candidates[line].family == family and expertise[line] >= TRUSTED:
-                    return line, "relative"
-        if state == "WAKE":
+            relatives = [int(line) for line in lines if pool.candidates[line].family == family]
+            best = max(relatives, key=lambda line: float(expertise[line]))
+            if expertise[best] >= TRUSTED:
+                return best, "relative"
+        if rule.state == "WAKE" and rule.scale < math.inf:
             for line in ranked[1:]:
                 if score[winner] - score[line] > CLOSE * abs(score[winner]):
                     break

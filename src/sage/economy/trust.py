@@ -14,7 +14,7 @@ once however often books are exchanged.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -32,6 +32,9 @@ Floats = npt.NDArray[np.float64]
 SOURCE_WEIGHT: Mapping[OutcomeSource, float] = {"verifier": 1.0, "user": 1.0, "agreement": 0.25, "self": 0.0}
 """How many outcomes one counts for. Agreement is weak evidence: two small models agree on 30 to 40 %
 of questions only. A candidate's word about itself counts for nothing."""
+
+FITTED = 512
+"""Outcomes after which all evidence is fitted anew, besides after 1, 2, 4, 8 ..."""
 
 RECENT = 4096
 """Event ids remembered, so that a report that comes twice counts once. The database remembers all."""
@@ -89,10 +92,6 @@ class TrustBook:
         self._since: list[float] = []
         self._events: list[int] = []
         self._drifts: list[Drift] = []
-        self._choices = 0
-        self._chosen_at: list[int] = []
-        self._alarmed_at: list[int] = []
-        """Counted in choices of this process: trials are spaced by them."""
         self._disgraced: set[int] = set()
         self._own = Sums.empty(0, codebook.cells)
         self._all = self._own
@@ -100,11 +99,17 @@ class TrustBook:
         self._priors = np.zeros(0)
         self._foreign: dict[str, dict[str, TrustRow]] = {}
         """By candidate and origin."""
+        self._others: dict[str, TrustRow] = {}
+        """The same, added up over origins: learning does not walk through them."""
         self._resets: dict[str, float] = {}
         self._recent: dict[str, None] = {}
         self._asked: tuple[str, ...] = ()
         self._asked_lines: slice | npt.NDArray[np.intp] = slice(0)
         self._fit = Fit(codebook, prior_strength=prior_strength)
+        self._stale = False
+        """Whether all evidence is to be fitted anew before it is read."""
+        self._learned = 0
+        """Outcomes of all candidates since their resets."""
         self._merge(rows, resets or {})
 
     @property
@@ -134,6 +139,7 @@ class TrustBook:
             whole = lines == list(range(len(lines)))
             self._asked_lines = slice(len(lines)) if whole else np.array(lines, np.intp)
         self._priors[self._asked_lines] = priors
+        self._refresh(now)
         return self._fit.read(
             self._all,
             self._asked_lines,
@@ -149,8 +155,7 @@ class TrustBook:
         """Learn from one outcome; False, and no change, for self-praise or an event seen before.
 
         Trust keeps quality less ``outcome.shift``, which readers add again. An outcome that comes late
-        counts as if it had come in time; one that is older than a half-life was timed by a clock that has
-        been set back since, and counts as new.
+        counts as if it had come in time; see :meth:`Sums.learn` for clocks that jump.
 
         Raises:
             ValueError: a quality that is not a number in [0, 1], a shift beyond 1, a time that is not finite,
@@ -170,16 +175,18 @@ class TrustBook:
         if len(self._recent) > RECENT:
             del self._recent[next(iter(self._recent))]
         line = self._line(outcome.candidate)
-        alarm = self._watch(line, outcome, context, weight)
+        self._refresh(outcome.at)
+        self._watch(line, outcome, context, weight)
         value, at, half_life = outcome.quality - outcome.shift, outcome.at, self._half_life
         self._own.learn(line, context, value, weight=weight, at=at, half_life=half_life)
         self._events[line] += 1
         if self._all is not self._own:
             self._add_up(line)
-        priors = self._priors[: len(self._names)]
-        if alarm:
-            self._fit.refresh(self._all, priors=priors, now=at, half_life=half_life)
-        else:
+        # The small steps of learning go a little astray while there is little evidence.
+        self._learned += 1
+        self._stale |= self._learned % FITTED == 0 or self._learned & (self._learned - 1) == 0
+        if not self._stale:
+            priors = self._priors[: len(self._names)]
             self._fit.update(self._all, line, context, priors=priors, now=at, half_life=half_life)
         return True
 
@@ -189,25 +196,20 @@ class TrustBook:
         kept = self._all.kept(slice(count), now, self._half_life)
         return float(kept @ self._all.total[:count])
 
-    def chose(self, candidate: str) -> None:
-        """A choice was made: trials of candidates in disgrace are spaced by choices."""
-        self._choices += 1
-        self._chosen_at[self._line(candidate)] = self._choices
-
     def due_for_trial(self, index: Mapping[str, int], mean: Floats) -> int | None:
         """The place of a candidate in disgrace that should be tried again, if one is due.
 
         ``index`` says where each candidate stands in ``mean``, what is believed of it; -inf may not be tried.
         Best where it would win if it were well again, so that a trial that succeeds was worth it.
         """
-        due: list[tuple[int, int]] = []
+        due: list[tuple[float, int]] = []
         for line in self._disgraced:
-            place = index.get(self._names[line])
+            place, drift = index.get(self._names[line]), self._drifts[line]
             if place is None or mean[place] == -math.inf:
                 continue
-            late = self._choices - self._chosen_at[line]
-            wait = trial_wait(self._choices - self._alarmed_at[line])
-            would_win = mean[place] - self._drifts[line].level >= mean.max()
+            late = self._learned - drift.last
+            wait = trial_wait(self._learned - drift.alarmed)
+            would_win = mean[place] - min(0.0, drift.level) >= mean.max()
             if late >= wait and (would_win or late >= 3 * wait):
                 due.append((late, place))
         return max(due)[1] if due else None
@@ -263,9 +265,9 @@ class TrustBook:
         line = self._lines.get(candidate)
         return Drift() if line is None else self._drifts[line]
 
-    def _watch(self, line: int, outcome: Outcome, context: Context, weight: float) -> bool:
+    def _watch(self, line: int, outcome: Outcome, context: Context, weight: float) -> None:
         """Hold an outcome against what was expected; where a candidate has changed, move what is believed of
-        it. True at an alarm."""
+        it."""
         expected = self._fit.read(
             self._all,
             slice(line, line + 1),
@@ -276,15 +278,20 @@ class TrustBook:
             now=outcome.at,
             half_life=self._half_life,
         )
-        seen = self._drifts[line].see(
-            expected=float(expected.mean[0]), quality=outcome.quality, weight=weight
-        )
-        self._set_drift(line, seen.state)
+        old = self._drifts[line]
+        seen = old.see(expected=float(expected.mean[0]), quality=outcome.quality, weight=weight)
+        alarmed = float(self._learned) if seen.alarm else old.alarmed
+        self._set_drift(line, replace(seen.state, last=float(self._learned), alarmed=alarmed))
         if seen.move:
             self._own.sums[:, line] += seen.move * self._own.weights[:, line]
-        if seen.alarm:
-            self._alarmed_at[line] = self._choices
-        return seen.alarm
+        self._stale |= seen.alarm
+
+    def _refresh(self, now: float) -> None:
+        """Fit all evidence anew where it has changed by more than an outcome."""
+        if self._stale:
+            self._stale = False
+            priors = self._priors[: len(self._names)]
+            self._fit.refresh(self._all, priors=priors, now=now, half_life=self._half_life)
 
     def _set_drift(self, line: int, drift: Drift) -> None:
         self._drifts[line] = drift
@@ -303,8 +310,6 @@ class TrustBook:
         self._since.append(self._resets.get(candidate, 0.0))
         self._events.append(0)
         self._drifts.append(Drift())
-        self._chosen_at.append(self._choices)
-        self._alarmed_at.append(self._choices)
         if line >= len(self._priors):
             room = max(8, 2 * line)
             alone = self._all is self._own
@@ -339,39 +344,52 @@ class TrustBook:
             kept = {o: row for o, row in self._foreign.pop(candidate, {}).items() if row.since >= at}
             if kept:
                 self._foreign[candidate] = kept
+        self._others = {
+            candidate: _together([rows[origin] for origin in sorted(rows)], self._half_life)
+            for candidate, rows in self._foreign.items()
+        }
         self._all = self._own.resized(len(self._priors)) if self._foreign else self._own
         for candidate in self._foreign:
             self._add_up(self._line(candidate))
-        count = len(self._names)
-        now = float(self._all.at[:count].max(initial=0.0))
-        self._fit.refresh(self._all, priors=self._priors[:count], now=now, half_life=self._half_life)
+        self._learned = sum(self._events)
+        self._stale = True
 
     def _add_up(self, line: int) -> None:
-        """What all origins have seen of one candidate.
-
-        Each has moved its sums by the changes that it noticed; added up, all are moved by the level that the
-        newest of those that noticed any says.
-        """
-        own = self.row(self._names[line])
-        others = self._foreign.get(self._names[line], {})
-        rows = ([own] if own else []) + [others[origin] for origin in sorted(others)]
-        at = max(row.at for row in rows)
-        noticed = max((row for row in rows if row.drift.alarms), key=lambda row: row.at, default=None)
-        level = noticed.drift.level if noticed else 0.0
-        kept = [math.exp2((row.at - at) / self._half_life) for row in rows]
-        each = list(zip(kept, rows, strict=True))
-        zero = np.zeros(self.codebook.cells)
-        self._all.put(
-            line,
-            sum((k * (row.sums + (level - row.drift.level) * row.weights) for k, row in each), start=zero),
-            sum((k * row.weights for k, row in each), start=zero),
-            sum(k * row.total for k, row in each),
-            at,
-        )
+        """What all origins have seen of one candidate."""
+        known = (self.row(self._names[line]), self._others.get(self._names[line]))
+        both = _together([row for row in known if row], self._half_life)
+        self._all.put(line, both.sums, both.weights, both.total, both.at)
 
     def _check_context(self, context: Context) -> None:
         if context.codebook != self.codebook.id:
             raise ValueError(f"the context is of codebook {context.codebook}, not {self.codebook.id}")
+
+
+def _together(rows: Sequence[TrustRow], half_life: float) -> TrustRow:
+    """What several origins have seen of one candidate, as one row, as of the newest.
+
+    Each has moved its sums by the changes that it noticed; together, all are moved by the level that the
+    newest of those that noticed any says.
+    """
+    at = max(row.at for row in rows)
+    noticed = max((row for row in rows if row.drift.alarms), key=lambda row: row.at, default=None)
+    drift = noticed.drift if noticed else Drift()
+    kept = [math.exp2((row.at - at) / half_life) for row in rows]
+    each = list(zip(kept, rows, strict=True))
+    zero = np.zeros_like(rows[0].sums)
+    return TrustRow(
+        origin="",
+        candidate=rows[0].candidate,
+        since=max(row.since for row in rows),
+        events=sum(row.events for row in rows),
+        at=at,
+        total=sum(k * row.total for k, row in each),
+        sums=sum(
+            (k * (row.sums + (drift.level - row.drift.level) * row.weights) for k, row in each), start=zero
+        ),
+        weights=sum((k * row.weights for k, row in each), start=zero),
+        drift=drift,
+    )
 
 
 def _check(row: TrustRow, cells: int) -> None:

@@ -107,10 +107,11 @@ def asked_for(request: Request, *, default_dial: float) -> tuple[str | None, flo
     Raises:
         UsageError: the dial has no such setting.
     """
+    turned = default_dial if request.dial is None else dial_named(str(request.dial))
     name, _, setting = (request.model or "").partition(":")
     if name == "sage":
-        return None, dial_named(setting) if setting else default_dial
-    return request.model, default_dial if request.dial is None else request.dial
+        return None, dial_named(setting) if setting else turned
+    return request.model, turned
 
 
 def labels(situation: Situation) -> dict[str, int]:
