@@ -4,7 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_FLAGS := --disable-pip-version-check --progress-bar on -c constraints.txt
 
-.PHONY: help demo test test-slow check format bench tables clean
+.PHONY: help demo test test-slow check format bench bench-route tables clean
+
+# One thread of linear algebra: the matrices are small, and two threads that wait for each other on a busy
+# machine take five times as long.
+test test-slow bench bench-route: export OMP_NUM_THREADS = 1
+test test-slow bench bench-route: export OPENBLAS_NUM_THREADS = 1
 
 help:  ## show the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -32,6 +37,20 @@ bench: $(VENV)/.dev  ## measure again what the README shows (docs/bench), then r
 	$(BIN)/sage bench zoo --json docs/bench/zoo.json
 	$(BIN)/sage bench answers --json docs/bench/answers.json
 	$(BIN)/sage bench tick --json docs/bench/tick.json
+	$(BIN)/sage bench select --json docs/bench/select.json
+	$(BIN)/sage bench drift --json docs/bench/drift.json
+	$(BIN)/sage bench collapse --json docs/bench/collapse.json
+	$(MAKE) tables
+
+ROUTE := $(BIN)/sage bench route --train
+
+bench-route: $(VENV)/.dev  ## compare routers on recorded outcomes, hours: make bench-route DATA=DIR
+	@test -n "$(DATA)" || { echo "Name the folder of the data sets: make bench-route DATA=DIR"; exit 1; }
+	$(ROUTE) $(DATA)/mmlupro-small-dev --json docs/bench/route_small.json
+	$(ROUTE) $(DATA)/mmlupro-dev --json docs/bench/route_all.json
+	$(ROUTE) $(DATA)/routerdc-train --json docs/bench/route_tasks.json
+	$(ROUTE) $(DATA)/routerdc-train --leave-out-categories --mode full --json docs/bench/route_unseen.json
+	$(ROUTE) $(DATA)/routerbench-train --json docs/bench/route_prices.json
 	$(MAKE) tables
 
 tables: $(VENV)/.dev  ## rewrite the tables in README.md and docs from docs/bench
