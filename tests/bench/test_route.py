@@ -167,6 +167,17 @@ def test_a_second_run_reads_vectors_from_disk(home: Path) -> None:
     for texts in (["a b", "c d"], ["a b", "c e"]):
         embed_texts(texts, embedder, home, progress=quiet)
     assert embedder.asked == 3
+    kept.write_bytes(kept.read_bytes()[:-100])  # the list of contents is at the end of the file
+    for texts in (["a b", "c d"], ["a b", "c e"]):
+        embed_texts(texts, embedder, home, progress=quiet)
+    assert embedder.asked == 4
+
+
+def test_vectors_of_another_make_are_not_read(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for make in ("one", "one", "another"):
+        monkeypatch.setattr("sage.bench.route_views.MAKE", make)
+        embed_texts(["a b"], HashingEmbedder(), home, progress=quiet)
+    assert len(list((home / "cache" / "embeddings").glob("*.npz"))) == 2
 
 
 def test_the_cache_is_bounded(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

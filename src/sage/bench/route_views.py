@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,19 @@ import numpy.typing as npt
 
 from sage.economy.context import Codebook, Context
 from sage.errors import BackendMissing
+from sage.memory import minilm
 from sage.memory.codebook import VIEW_WEIGHTS
 from sage.memory.structure import structure
 
 __all__ = ["CACHE_BYTES", "TextEmbedder", "Views", "embed_texts", "open_named_embedder"]
 
 Vectors = npt.NDArray[np.float32]
+
+HASHING = "1"
+"""Version of the vectors of :mod:`sage.memory.hashing`: raise it when they change."""
+
+MAKE = f"hashing {HASHING}, minilm {minilm.SHA256} {minilm.MAX_TOKENS} tokens"
+"""What vectors depend on besides the text and the embedder's name."""
 
 CACHE_BYTES = 1_000_000_000
 """Most that embeddings may take on disk; the oldest go first. 8,401 texts take about 47 MB."""
@@ -99,7 +107,7 @@ def embed_texts(
     texts: Sequence[str], embedder: TextEmbedder, home: Path, *, progress: Callable[[str], None]
 ) -> Views:
     """Embed every text, or read what an earlier run made of the same texts."""
-    digest = hashlib.sha256(embedder.name.encode())
+    digest = hashlib.sha256(f"{embedder.name}; {MAKE}".encode())
     for text in texts:
         digest.update(hashlib.sha256(text.encode("utf-8", "replace")).digest())
     path = home / "cache" / "embeddings" / f"{digest.hexdigest()[:32]}.npz"
@@ -128,9 +136,9 @@ def _embed(
 def _read(path: Path, rows: int) -> dict[str, Vectors] | None:
     """What is kept there, or None where nothing usable is."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             vectors = {name: np.asarray(file[name], np.float32) for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError):
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
         return None
     whole = all(v.ndim == 2 and len(v) == rows and np.isfinite(v).all() for v in vectors.values())
     if not vectors or not whole:
