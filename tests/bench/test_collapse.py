@@ -109,5 +109,10 @@ def test_rows_have_the_same_keys_and_read_as_a_table() -> None:
     assert {"effective_experts", "reward_of_best", "liar_under_5", "liar_share"} <= set(rows[0]) & set(
         DEFINITIONS
     )
+    assert {row["policy"]: row["dial"] for row in rows if row["dial"]} == {
+        "sage": 1.0,
+        "sage_thrifty": 0.5,
+        "sage_greedy": 1.0,
+    }
     fooled = next(line for line in collapse_table(rows) if line["policy"] == "self_scores")
     assert fooled["liar < 5 %"] == "never"

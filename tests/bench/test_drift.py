@@ -7,7 +7,16 @@ import math
 import numpy as np
 import pytest
 
-from sage.bench.drift import CHANCE, DEFINITIONS, WINDOW, _world, drift_table, figures_of, measure_drift
+from sage.bench.drift import (
+    CHANCE,
+    DEFINITIONS,
+    WINDOW,
+    TopicThompson,
+    _world,
+    drift_table,
+    figures_of,
+    measure_drift,
+)
 from sage.bench.planted import plant, run
 from sage.bench.routers import Oracle
 
@@ -17,7 +26,8 @@ FALL, HEAL = 500, 1000
 
 def test_the_model_that_is_best_most_often_falls_to_chance_and_heals() -> None:
     world, target = _world(8, "sudden", REQUESTS, 0)
-    best_in = {topic: row.argmax() for topic, row in zip(world.topics, world.quality[:FALL], strict=False)}
+    topics = world.queries.categories
+    best_in = {topic: row.argmax() for topic, row in zip(topics, world.quality[:FALL], strict=False)}
     wins = np.bincount(list(best_in.values()), minlength=8)
     assert wins[target] == wins.max()
     assert (world.quality[FALL:HEAL, target] == CHANCE).all()
@@ -70,9 +80,10 @@ def test_who_knows_the_truth_has_no_regret() -> None:
 def test_planted_questions_follow_their_topics_and_answers_their_quality() -> None:
     world = plant(np.array([[0.9, 0.1], [0.5, 0.5]]), requests=4000, seed=3)
     own = world.queries.vectors @ world.queries.vectors[0]
-    same = world.topics == world.topics[0]
+    topics = np.array(world.queries.categories)
+    same = topics == topics[0]
     assert own[same].mean() > own[~same].mean() + 0.4
-    first = world.topics == 0
+    first = topics == "topic 0"
     assert (world.luck[first] < world.quality[first, 0]).mean() == pytest.approx(0.9, abs=0.03)
     assert len(world.queries.contexts) == 4000
     assert world.models == 2
@@ -88,7 +99,9 @@ def test_the_same_seed_gives_the_same_world() -> None:
 def test_rows_have_the_same_keys_and_read_as_a_table() -> None:
     rows = measure_drift(seeds=2, requests=600, models=(3,), changes=("sudden", "none"))
     assert len({tuple(row) for row in rows}) == 1
-    assert {"sage", "linucb", "thompson", "thompson_topic"} <= {row["policy"] for row in rows}
+    assert {"sage", "linucb", "thompson", "thompson_topic", "thompson_discounted"} <= {
+        row["policy"] for row in rows
+    }
     assert all(row["under_5"] is None and row["seeds_used"] == 0 for row in rows if row["change"] == "none")
     explained = {"regret", "under_5", "share_ill", "healed", "healed_in_300"}
     assert explained <= set(DEFINITIONS)
@@ -96,6 +109,21 @@ def test_rows_have_the_same_keys_and_read_as_a_table() -> None:
     table = drift_table(rows)
     assert len(table) == len(rows)
     assert all(line["under 5 %"] == "-" for line in table if line["change"] == "none")
+
+
+def test_who_forgets_comes_away_from_a_fallen_model_sooner() -> None:
+    """A topic of one kind, 600 right answers, then none: one prefers the other model, one does not yet."""
+    world = plant(np.array([[0.5], [0.5]]), requests=1, seed=0)
+    (query,) = world.queries
+    shares = []
+    for half_life in (math.inf, 50.0):
+        peer = TopicThompson("peer", 2, np.random.default_rng(0), half_life=half_life)
+        for quality in [1.0] * 600 + [0.0] * 200:
+            peer.learn(query, 0, quality)
+        shares.append(np.mean([peer.choose(query) == 0 for _ in range(200)]))
+    assert shares[0] > 0.5 > 0.1 > shares[1]
+    peer.freeze()
+    assert {peer.choose(query) for _ in range(5)} == {1}
 
 
 @pytest.mark.slow

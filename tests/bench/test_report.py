@@ -9,7 +9,7 @@ import pytest
 
 from sage.bench.answers import area_under_curve
 from sage.bench.questions import QUESTIONS
-from sage.bench.report import insert_tables, markdown, spread, write_result
+from sage.bench.report import insert_tables, markdown, spread, spread_columns, write_result
 from sage.bench.tick import measure_tick
 from sage.bench.zoo import measure_zoo
 from sage.config import Settings
@@ -49,6 +49,15 @@ def test_a_table_stands_between_its_marks_and_nothing_else_changes(tmp_path: Pat
 def test_spread() -> None:
     measured = spread([3.0, 1.0, 2.0, 10.0])
     assert (measured.median, measured.low, measured.high) == (2.5, 1.0, 10.0)
+
+
+def test_what_never_happened_is_null_and_what_did_not_apply_is_left_out() -> None:
+    assert spread_columns("s", [1.0, None, 3.25, float("inf")], digits=1) == {
+        "s": 3.2,
+        "s_low": 1.0,
+        "s_high": None,
+    }
+    assert spread_columns("s", [None], digits=1) == {"s": None, "s_low": None, "s_high": None}
 
 
 def test_the_area_under_the_curve_counts_pairs() -> None:

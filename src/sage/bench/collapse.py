@@ -22,7 +22,7 @@ from sage.bench.drift import TopicThompson
 from sage.bench.experts import BONUS, LOAD_S, SLOTS, Experts, Serving, WinnerTakesAll
 from sage.bench.planted import World, plant, run
 from sage.bench.policies import Policy
-from sage.bench.report import spread
+from sage.bench.report import spread_columns
 from sage.bench.route_data import Ints
 from sage.bench.routers import Random
 
@@ -30,6 +30,9 @@ __all__ = ["DEFINITIONS", "Figures", "collapse_table", "figures_of", "measure_co
 
 WINDOW = 100
 """Requests that the liar's share is taken over."""
+
+DIALS: Mapping[str, float] = {"sage": 1.0, "sage_thrifty": 0.5, "sage_greedy": 1.0}
+"""The dial of each way SAGE takes part; 0.5 is the default."""
 
 DEFINITIONS = {
     "pool": "specialists: 0.9 in their own topic, which two of them share, 0.5 elsewhere; generalist: 0.75; "
@@ -44,8 +47,9 @@ DEFINITIONS = {
     "liar_under_5": f"requests from the start until the liar's share of the last {WINDOW} is below 5 % for "
     f"good ({WINDOW} is the least there is); null: never",
     "liar_share": "the liar's share of all requests; dead_share likewise",
-    "sage": "the serving classes at dial 1, where only quality counts; sage_thrifty: at dial 0.5, the "
-    "default; sage_greedy: at dial 1, without exploring",
+    "sage": "the classes that serve, at dial 1, where only quality counts: NOT the default",
+    "sage_thrifty": "the same at dial 0.5, the default, where a price counts: loading is avoided",
+    "sage_greedy": "the same at dial 1, without exploring",
     "winner_takes_all": "always the highest mean so far, times persistence: no context, no exploring; "
     "self_scores: the same, learned from the experts' own word",
     "spread": "median and, with _low and _high, extremes over seeds",
@@ -74,7 +78,7 @@ def measure_collapse(
 ) -> list[dict[str, Any]]:
     """A row for each kind of cards and policy: medians over seeds with their extremes, under the keys of
     :data:`DEFINITIONS`."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for cards in ("silent", "honest"):
         experts = Experts.of(specialists, honest=cards == "honest")
         runs: dict[str, list[Figures]] = {}
@@ -95,6 +99,7 @@ def collapse_table(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         {
             "cards": row["cards"],
             "policy": row["policy"],
+            "dial": "-" if row["dial"] is None else f"{row['dial']:g}",
             "effective": f"{row['effective_experts']:.1f} of {row['experts']}",
             "reward %": f"{100 * row['reward_of_best']:.1f}",
             "low-high": f"{100 * row['reward_of_best_low']:.1f}-{100 * row['reward_of_best_high']:.1f}",
@@ -129,9 +134,10 @@ def figures_of(world: World, experts: Experts, chosen: Ints) -> Figures:
 def _readers(experts: Experts, world: World, seed: int) -> list[Policy]:
     """Those that read cards by kind of work."""
     return [
-        Serving("sage", experts, world.codebook, dial=1.0, random=_random(seed, 0)),
-        Serving("sage_thrifty", experts, world.codebook, dial=0.5, random=_random(seed, 1)),
-        Serving("sage_greedy", experts, world.codebook, dial=1.0, random=None),
+        Serving(name, experts, world.codebook, dial=dial, random=random)
+        for (name, dial), random in zip(
+            DIALS.items(), (_random(seed, 0), _random(seed, 1), None), strict=True
+        )
     ]
 
 
@@ -141,7 +147,7 @@ def _policies(experts: Experts, world: World, seed: int) -> list[Policy]:
         WinnerTakesAll(experts, believes=False),
         WinnerTakesAll(experts, believes=True),
         Thompson(len(experts), _random(seed, 2)),
-        TopicThompson(len(experts), _random(seed, 3)),
+        TopicThompson("thompson_topic", len(experts), _random(seed, 3)),
         LinUcb(len(experts), world.queries.features.shape[1]),
         Random(len(experts), _random(seed, 4)),
     ]
@@ -161,9 +167,12 @@ def _row(cards: str, policy: str, experts: int, runs: Sequence[Figures]) -> dict
         "liar_share": [run.liar_share for run in runs],
         "dead_share": [run.dead_share for run in runs],
     }
-    row: dict[str, Any] = {"cards": cards, "policy": policy, "experts": experts}
+    row: dict[str, Any] = {
+        "cards": cards,
+        "policy": policy,
+        "dial": DIALS.get(policy),
+        "experts": experts,
+    }
     for name, values in columns.items():
-        found = spread(values)
-        for end, value in (("", found.median), ("_low", found.low), ("_high", found.high)):
-            row[name + end] = None if math.isinf(value) else round(value, 4)
+        row |= spread_columns(name, values, digits=4)
     return row

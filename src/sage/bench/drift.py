@@ -16,10 +16,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from sage.bench.bandits import LinUcb, SquareCb, Thompson
+from sage.bench.bandits import Bandit, LinUcb, SquareCb, Thompson
 from sage.bench.planted import World, plant, run
 from sage.bench.policies import Policy, Query
-from sage.bench.report import spread
+from sage.bench.report import spread, spread_columns
 from sage.bench.route_data import Floats, Ints
 from sage.bench.sage_policy import SagePolicy
 from sage.errors import BackendMissing
@@ -39,6 +39,9 @@ TOPICS = 8
 LEAST_SHARE = 0.1
 """Share that a model must have had before for its loss to be measured."""
 
+HALF_LIFE = 300.0
+"""Requests after which an outcome counts half for the discounted peer."""
+
 DEFINITIONS = {
     "world": f"{TOPICS} topics; the quality of each model in each topic is drawn from 0.3 to 0.9; the model "
     f"that is best in most topics falls to {CHANCE} after a third of the requests and is well again after "
@@ -52,7 +55,8 @@ DEFINITIONS = {
     "500 requests before the fall; null: never. Only where it had been under 5 %: who stays has nothing to "
     "come back to (seeds_left counts them)",
     "healed_in_300": "share of these seeds in which that took 300 requests or less",
-    "thompson": "Beta posteriors whose counts never fade; thompson_topic is told the true topic",
+    "thompson": "Beta posteriors whose counts never fade; thompson_topic is told the true topic; "
+    f"thompson_discounted is told it too, and its counts halve every {HALF_LIFE:g} requests",
     "spread": "median and, with _low and _high, extremes over seeds; a seed in which the policy gave the "
     f"model less than {LEAST_SHARE:.0%} before is left out of under_5, share_ill and healed (seeds_used)",
 }
@@ -70,34 +74,32 @@ class Figures:
     healed: float | None
 
 
-class TopicThompson:
-    """A Thompson sampler for each true topic: what a perfect label is worth."""
+class TopicThompson(Bandit):
+    """Thompson sampling that is told the true topic, each with posteriors of its own; counts halve every
+    ``half_life`` requests, and infinity never forgets."""
 
-    name = "thompson_topic"
-    modes = Thompson.modes
-
-    def __init__(self, models: int, random: np.random.Generator) -> None:
+    def __init__(
+        self, name: str, models: int, random: np.random.Generator, *, half_life: float = math.inf
+    ) -> None:
+        self.name = name
         self._models, self._random = models, random
-        self._samplers: dict[str, Thompson] = {}
-
-    def fit(self, queries: Any, scores: Floats) -> None:
-        """Not for bandits: they see what they chose."""
-        raise NotImplementedError
+        self._keep = 0.5 ** (1.0 / half_life)
+        self._counts: dict[str, Floats] = {}
+        """By topic: successes and failures, (2, models)."""
 
     def choose(self, query: Query) -> int:
-        """The choice of the topic's own sampler."""
-        if query.category not in self._samplers:
-            self._samplers[query.category] = Thompson(self._models, self._random)
-        return self._samplers[query.category].choose(query)
+        """The highest draw in this topic; frozen, the highest mean."""
+        good, bad = 1.0 + self._counts.get(query.category, np.zeros((2, self._models)))
+        if self.frozen:
+            return int((good / (good + bad)).argmax())
+        return int(self._random.beta(good, bad).argmax())
 
     def learn(self, query: Query, arm: int, quality: float) -> None:
-        """Count it for this topic."""
-        self._samplers[query.category].learn(query, arm, quality)
-
-    def freeze(self) -> None:
-        """No more exploring."""
-        for sampler in self._samplers.values():
-            sampler.freeze()
+        """Every count fades; this one is added for its topic."""
+        for counts in self._counts.values():
+            counts *= self._keep
+        counts = self._counts.setdefault(query.category, np.zeros((2, self._models)))
+        counts[:, arm] += quality, 1.0 - quality
 
 
 def measure_drift(
@@ -213,7 +215,8 @@ def _policies(world: World, seed: int) -> list[Policy]:
         SagePolicy(names, world.codebook, random(0)),
         LinUcb(world.models, world.queries.features.shape[1]),
         Thompson(world.models, random(1)),
-        TopicThompson(world.models, random(2)),
+        TopicThompson("thompson_topic", world.models, random(2)),
+        TopicThompson("thompson_discounted", world.models, random(3), half_life=HALF_LIFE),
     ]
     with contextlib.suppress(BackendMissing):
         policies.append(SquareCb(world.models, seed=seed))
@@ -222,29 +225,14 @@ def _policies(world: World, seed: int) -> list[Policy]:
 
 def _row(change: Change, models: int, policy: str, runs: Sequence[Figures]) -> dict[str, Any]:
     row: dict[str, Any] = {"change": change, "models": models, "policy": policy}
-    row |= _spread("regret", [sum(run.regret) for run in runs])
+    row |= spread_columns("regret", [sum(run.regret) for run in runs], digits=3)
     for part, name in enumerate(("before", "ill", "healed")):
         row[f"regret_{name}"] = round(spread([run.regret[part] for run in runs]).median, 1)
     used = [run for run in runs if run.under_5 is not None] if change != "none" else []
     left = [run.healed for run in used if run.healed is not None]
     row["seeds_used"], row["seeds_left"] = len(used), len(left)
-    row |= _spread("under_5", [run.under_5 for run in used])
-    row |= _spread("share_ill", [run.share_ill for run in used])
-    row |= _spread("healed", left)
+    row |= spread_columns("under_5", [run.under_5 for run in used], digits=3)
+    row |= spread_columns("share_ill", [run.share_ill for run in used], digits=3)
+    row |= spread_columns("healed", left, digits=3)
     row["healed_in_300"] = sum(time <= 300 for time in left) / len(left) if left else None
     return row
-
-
-def _spread(name: str, values: Sequence[float | None]) -> dict[str, float | None]:
-    """Median and extremes under three keys; None for what never happened."""
-    known = [value for value in values if value is not None]
-    found = spread(known) if known else None
-    ends = (
-        {"": found.median, "_low": found.low, "_high": found.high}
-        if found
-        else dict.fromkeys(("", "_low", "_high"))
-    )
-    return {
-        name + end: None if value is None or math.isinf(value) else round(value, 3)
-        for end, value in ends.items()
-    }

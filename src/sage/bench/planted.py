@@ -29,12 +29,11 @@ FIRST_TEXTS = 500
 @dataclass(frozen=True, kw_only=True, slots=True)
 class World:
     """``queries``: the stream; ``quality`` (requests, models): the chance of a right answer at each request;
-    ``luck`` (requests,): an answer is right where its quality is above the luck of the request. ``topics``
-    (requests,) is the true label; the codebook is fitted on vectors and does not know it."""
+    ``luck`` (requests,): an answer is right where its quality is above the luck of the request. The
+    categories of the queries are the true topics; the codebook, fitted on vectors, does not know them."""
 
     queries: Queries
     codebook: Codebook
-    topics: Ints
     quality: Floats
     luck: Floats
 
@@ -64,7 +63,6 @@ def plant(quality: Floats, *, requests: int, seed: int) -> World:
     return World(
         queries=queries,
         codebook=codebook,
-        topics=topics,
         quality=quality.T[topics],
         luck=random.random(requests),
     )

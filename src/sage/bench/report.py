@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import re
 import statistics
 import sys
@@ -20,7 +21,7 @@ from typing import Any
 
 from sage.hardware.probe import probe
 
-__all__ = ["Spread", "insert_tables", "markdown", "spread", "write_result"]
+__all__ = ["Spread", "insert_tables", "markdown", "spread", "spread_columns", "write_result"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +36,19 @@ class Spread:
 def spread(values: Sequence[float]) -> Spread:
     """Median, lowest and highest of at least one value."""
     return Spread(median=statistics.median(values), low=min(values), high=max(values))
+
+
+def spread_columns(name: str, values: Sequence[float | None], *, digits: int) -> dict[str, float | None]:
+    """The median under ``name`` and the extremes under ``name_low`` and ``name_high``: of the values there
+    are, None where there are none or where one is infinite, which is what never happened."""
+    known = [value for value in values if value is not None]
+    found = spread(known) if known else None
+    ends = {"": found.median, "_low": found.low, "_high": found.high} if found else {}
+    return {
+        name + end: round(value, digits) if value is not None and math.isfinite(value) else None
+        for end in ("", "_low", "_high")
+        for value in [ends.get(end)]
+    }
 
 
 def write_result(
