@@ -98,6 +98,17 @@ def test_a_setting_the_dial_does_not_have(options: tuple[str, str], run_sage: An
     assert "fast, balanced, deep or a number" in done.stderr
 
 
+def test_a_model_that_bills_is_left_out_above_its_ceiling(run_sage: Any, fakes: Any, home: Path) -> None:
+    fakes(good={"prior": 0.9}, poor={"prior": 0.2})
+    text = (home / "catalog.toml").read_text()
+    billed = 'name = "good"\nrates = { generate_usd_mtok = { value = 100.0 } }'
+    (home / "catalog.toml").write_text(text.replace('name = "good"', billed))
+    assert "a million tokens written cost 100.00 USD" in run_sage("models", "show", "good").stdout
+    decision = json.loads(run_sage("ask", "--json", "--max-usd", "0.001", "hi").stdout)["decision"]
+    assert [score["name"] for score in decision["candidates"]] == ["poor"]
+    assert "$0.0064, this request may cost $0.0010" in decision["excluded"]["good"]
+
+
 def test_a_ceiling_that_nobody_keeps(run_sage: Any, fakes: Any) -> None:
     fakes(good={}, poor={})
     done = run_sage("ask", "--max-atp", "0.001", "hi")

@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sage.cli.options import DialOption, MaxAtpOption, ModelOption, SessionOption, SystemOption, dial_of
+from sage.cli.options import (
+    DialOption,
+    MaxAtpOption,
+    MaxUsdOption,
+    ModelOption,
+    SessionOption,
+    SystemOption,
+    dial_of,
+)
 
 if TYPE_CHECKING:
     from sage.kernel.turn import Reply
@@ -32,6 +40,7 @@ def ask(
     system: SystemOption = None,
     dial: DialOption = None,
     max_atp: MaxAtpOption = None,
+    max_usd: MaxUsdOption = None,
     schema: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A file with a JSON schema that the answer must meet.")
     ] = None,
@@ -72,6 +81,7 @@ def ask(
         deadline_s=deadline,
         dial=dial_of(dial),
         max_atp=max_atp,
+        max_usd=max_usd,
     )
     with open_kernel() as kernel:
         if json:

@@ -31,6 +31,8 @@ RATES = {
     "generate_tok_s": "writes",
     "load_s": "loads in",
     "rss_bytes": "takes",
+    "prompt_usd_mtok": "a million tokens read cost",
+    "generate_usd_mtok": "a million tokens written cost",
 }
 """The rates of a card and of the database that tell a person something, and how they read."""
 
@@ -293,6 +295,8 @@ def _rate(key: str, value: float, who: str) -> str:
         figure = human_bytes(value)
     elif key.endswith("_tok_s"):
         figure = f"{value:.0f} tokens/s"
+    elif key.endswith("_usd_mtok"):
+        figure = f"{value:.2f} USD"
     else:
         figure = f"{value:.2g} s" if value < 10 else f"{value:.0f} s"
     return f"{RATES.get(key, key)} {figure} ({who})"

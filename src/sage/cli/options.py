@@ -9,7 +9,15 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["DialOption", "MaxAtpOption", "ModelOption", "SessionOption", "SystemOption", "dial_of"]
+__all__ = [
+    "DialOption",
+    "MaxAtpOption",
+    "MaxUsdOption",
+    "ModelOption",
+    "SessionOption",
+    "SystemOption",
+    "dial_of",
+]
 
 ModelOption = Annotated[
     str | None,
@@ -31,6 +39,10 @@ DialOption = Annotated[
 MaxAtpOption = Annotated[
     float | None,
     typer.Option(min=0.0, metavar="ATP", help="Leave out models that would cost more than this."),
+]
+MaxUsdOption = Annotated[
+    float | None,
+    typer.Option(min=0.0, metavar="USD", help="Leave out models that would be billed more than this."),
 ]
 
 

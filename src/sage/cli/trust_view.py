@@ -78,7 +78,7 @@ def trust_table(rows: list[dict[str, Any]]) -> Any:
 def decision_table(candidates: Sequence[Mapping[str, Any]], *, chosen: str, rule: Rule | None = None) -> Any:
     """The candidates with their three factors, the chosen one marked.
 
-    With the rule, also the expertise at which each of the others would have won.
+    With the rule, also the expertise at which each of the others would have won, or else the price.
     """
     from rich.table import Table
 
@@ -105,13 +105,17 @@ def decision_table(candidates: Sequence[Mapping[str, Any]], *, chosen: str, rule
 
 
 def _wins_from(score: Mapping[str, Any], target: float, rule: Rule) -> str:
-    from sage.economy.reason import expertise_to_win
+    from sage.economy.reason import UNITS, expertise_to_win, price_to_win
     from sage.types import CandidateScore
 
     if score["permission"] >= target:
         return ""
-    needed = expertise_to_win(CandidateScore(**score), target, rule)
-    return f"{needed:.2f}" if needed <= 1.0 else "never"
+    candidate = CandidateScore(**score)
+    needed = expertise_to_win(candidate, target, rule)
+    if needed <= 1.0:
+        return f"{needed:.2f}"
+    price = price_to_win(candidate, target, rule)
+    return f"{price:.2g} {UNITS[rule.unit]}" if price > 0.0 else "never"
 
 
 def rule_line(rule: Rule) -> str:

@@ -164,7 +164,7 @@ class Evidence:
         rows = np.full(shape, -1, np.intp)
         size = np.log2(np.maximum(np.asarray(tokens, np.float64), 2.0)).astype(np.intp)
         none = np.asarray(groups) < 0
-        rows[..., 0] = np.where(none, LENGTHS - 1, np.minimum(size, LENGTHS - 2) - 1)
+        rows[..., 0] = np.where(none, LENGTHS - 1, np.minimum(size, LENGTHS - 1) - 1)
         if labels is not None:
             known = (labels >= 0) & (labels < LABELS) & ~none
             rows[..., 1] = np.where(known, LENGTHS + labels, -1)

@@ -58,9 +58,8 @@ def candidate(
     room = min(card.context_length, pricing.context)
     tokens = min(situation.prompt_tokens + situation.context_tokens, room)
     run_s = tokens / _measured_or(card, pricing, "prompt_tok_s", GUESS["prompt_tok_s"])
-    run_s += min(answer, situation.max_tokens) / _measured_or(
-        card, pricing, "generate_tok_s", GUESS["generate_tok_s"]
-    )
+    written = min(answer, situation.max_tokens)
+    run_s += written / _measured_or(card, pricing, "generate_tok_s", GUESS["generate_tok_s"])
     load_s = _measured_or(card, pricing, "load_s", LOAD_FLOOR_S + card.bytes / pricing.disk_bytes_s)
     return Candidate(
         name=card.name,
@@ -72,7 +71,8 @@ def candidate(
         load_bytes=0 if resident else card.bytes,
         est_load_s=0.0 if resident else load_s,
         est_run_s=run_s,
-        est_tokens=tokens + min(answer, situation.max_tokens),
+        est_tokens=tokens + written,
+        est_usd=(tokens * _usd(card, "prompt_usd_mtok") + written * _usd(card, "generate_usd_mtok")) / 1e6,
         family=card.family,
         unavailable=unavailable,
     )
@@ -81,6 +81,12 @@ def candidate(
 def answer_tokens(kind: str) -> str:
     """The name of the rate that holds how long a model's answers to this kind of work are."""
     return f"answer_tokens.{kind}"
+
+
+def _usd(card: ModelCard, name: str) -> float:
+    """The price of a million tokens; nothing where the card names none, as for what runs here."""
+    figure = card.rates.get(name)
+    return figure.value if figure else 0.0
 
 
 def _measured_or(card: ModelCard, pricing: Pricing, name: str, otherwise: float) -> float:

@@ -47,7 +47,8 @@ class ModelCard:
     ``source`` is ``package``, ``hf:REPO/FILE``, ``file:PATH`` or ``fake``; a package's ``members`` are
     joined in order. ``sha256`` and ``bytes`` describe the finished file. ``prior`` maps a kind of work to
     quality in [0, 1] (``*`` for any); ``rates`` holds ``prompt_tok_s``, ``generate_tok_s``, ``load_s``,
-    ``rss_bytes``. ``opt_in`` models are pulled only by name, with ``notice`` shown.
+    ``rss_bytes``, and ``prompt_usd_mtok`` and ``generate_usd_mtok`` (USD for a million tokens) where they are
+    billed. ``opt_in`` models are pulled only by name, with ``notice`` shown.
     ``script`` is for the fake backend.
     """
 
