@@ -17,7 +17,7 @@ import pytest
 from sage.clock import FakeClock
 from sage.errors import StoreError, TurnNotFound, UsageError
 from sage.memory.db import Database
-from sage.memory.verbatim import VerbatimStore, to_json
+from sage.memory.verbatim import RUNNING, VerbatimStore, to_json
 from sage.types import CandidateScore, Decision, Failure, Message, Outcome, Situation
 
 
@@ -255,6 +255,11 @@ def test_turns_of_dead_processes_are_abandoned_once(store: VerbatimStore, db: Da
         "turn-done": "done",
     }
     assert store.turn("turn-dead").ended is not None
+
+
+def test_turns_that_run_are_found_without_reading_the_others(db: Database) -> None:
+    plan = " ".join(str(row[3]) for row in db.execute(f"EXPLAIN QUERY PLAN {RUNNING}"))
+    assert plan == "SCAN turns USING INDEX turns_running"
 
 
 def test_a_zombie_is_dead(store: VerbatimStore, db: Database) -> None:
