@@ -22,7 +22,7 @@ from sage.memory.hashing import HashingEmbedder
 
 from .conftest import MakeOutcomes
 
-FULL = {"random", "best_single", "topic", "oracle", "knn", "kmeans", "sage"}
+FULL = {"random", "best_single", "topic", "oracle", "knn", "kmeans", "ridge", "sage"}
 BANDIT = {"random", "thompson", "epsilon_greedy", "linucb", "squarecb", "sage"}
 
 
@@ -122,7 +122,9 @@ def test_the_frontier_of_routers_lies_between_singles_and_oracle(world: tuple[Ou
     rows, equal = measure_frontier(outcomes, views, Plan(modes=("full",), seeds=2, folds=2), progress=quiet)
     area = {(row["policy"], row["form"]): row["aiq"] for row in rows}
     assert area["singles", None] < area["sage", "additive"] < area["oracle", "additive"]
-    assert {("sage", "product"), ("knn", "additive"), ("topic", "additive")} <= set(area)
+    assert {("sage", "product"), ("knn", "additive"), ("ridge", "additive"), ("topic", "additive")} <= set(
+        area
+    )
     points = {row["policy"]: len(row["points"]) for row in rows}
     assert (points["singles"], points["sage"], points["oracle"]) == (4, 81, 81)
     assert area["sage_cascade", None] > area["singles", None]

@@ -13,7 +13,7 @@ from sage.bench.contestants import contestants
 from sage.bench.policies import Mode, Policy
 from sage.bench.route_data import Outcomes, load_outcomes
 from sage.bench.route_views import embed_texts
-from sage.bench.routers import BestSingle, Kmeans, Knn, Topic
+from sage.bench.routers import BestSingle, Kmeans, Knn, Ridge, Topic
 from sage.bench.sage_policy import SageExpectation, SagePolicy
 from sage.memory.hashing import HashingEmbedder
 
@@ -58,9 +58,10 @@ def stream(policy: Policy, outcomes: Outcomes, arena: Arena) -> None:
         lambda _a, _o: Topic(),
         lambda _a, _o: Knn(),
         lambda _a, _o: Kmeans(0),
+        lambda _a, _o: Ridge(),
         lambda _a, _o: SagePolicy(_o.models, _a.codebook, None),
     ],
-    ids=["topic", "knn", "kmeans", "sage"],
+    ids=["topic", "knn", "kmeans", "ridge", "sage"],
 )
 def test_routers_find_the_expert_of_each_topic(
     make: Callable[[Arena, Outcomes], Policy], arena: Arena, outcomes: Outcomes
@@ -68,6 +69,8 @@ def test_routers_find_the_expert_of_each_topic(
     policy = make(arena, outcomes)
     if isinstance(policy, Knn):
         policy.NEIGHBOURS = 20
+    if isinstance(policy, Ridge):
+        policy.PENALTY = 1.0
     policy.fit(arena.train, scores_of(outcomes, arena))
     policy.freeze()
     assert share_of_experts(policy, arena) > 0.95
@@ -90,6 +93,26 @@ def test_bandits_find_the_expert_of_each_topic(
     stream(policy, outcomes, arena)
     # Always the same model would be right in a third of the cases at most.
     assert share_of_experts(policy, arena) > 0.6
+
+
+def test_a_ridge_regression_finds_a_plane_and_shrinks_to_the_mean(arena: Arena) -> None:
+    slopes = np.random.default_rng(3).standard_normal((arena.train.vectors.shape[1], 2))
+    values = 0.5 + arena.train.vectors @ slopes
+    ridge = Ridge()
+    ridge.PENALTY = 1e-4
+    ridge.fit(arena.train, values)
+    assert np.allclose(ridge.estimate(arena.train), values, atol=0.01)
+    ridge.PENALTY = 1e9
+    ridge.fit(arena.train, values)
+    assert np.allclose(ridge.estimate(arena.test), values.mean(0), atol=1e-3)
+
+
+def test_a_cluster_of_few_is_near_the_mean_over_all(arena: Arena, outcomes: Outcomes) -> None:
+    scores = scores_of(outcomes, arena)
+    kmeans = Kmeans(0)
+    kmeans.STRENGTH = 1e9
+    kmeans.fit(arena.train, scores)
+    assert np.allclose(kmeans.estimate(arena.test), scores.mean(0), atol=1e-4)
 
 
 def test_without_context_the_best_single_wins(arena: Arena, outcomes: Outcomes) -> None:
@@ -119,7 +142,7 @@ def test_frozen_policies_choose_the_same_again(mode: Mode, arena: Arena, outcome
 
 
 def test_a_single_choice_is_that_of_the_batch(arena: Arena, outcomes: Outcomes) -> None:
-    for router in (BestSingle(), Topic(), Knn(), Kmeans(0)):
+    for router in (BestSingle(), Topic(), Knn(), Kmeans(0), Ridge()):
         router.fit(arena.train, scores_of(outcomes, arena))
         batch = router.estimate(arena.test).argmax(1).tolist()
         assert [router.choose(query) for query in arena.test] == batch

@@ -13,7 +13,7 @@ from sage.bench.arena import FIRST_TEXTS, Arena
 from sage.bench.bandits import EpsilonGreedy, LinUcb, SquareCb, Thompson
 from sage.bench.policies import Mode, Policy
 from sage.bench.route_data import Outcomes
-from sage.bench.routers import BestSingle, Kmeans, Knn, Oracle, Random, Topic
+from sage.bench.routers import BestSingle, Kmeans, Knn, Oracle, Random, Ridge, Topic
 from sage.bench.sage_policy import SagePolicy
 from sage.errors import BackendMissing
 
@@ -38,6 +38,7 @@ def contestants(outcomes: Outcomes, arena: Arena, mode: Mode) -> tuple[list[Poli
             lambda: Oracle(best),
             Knn,
             lambda: Kmeans(arena.seed),
+            Ridge,
             lambda: SagePolicy(outcomes.models, arena.codebook, None),
         ]
     else:

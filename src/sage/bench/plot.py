@@ -19,8 +19,10 @@ __all__ = ["plot_route"]
 COLOURS = {
     "sage": "tab:red",
     "sage_cascade": "tab:orange",
+    "sage_cascade_served": "tab:brown",
     "knn": "tab:blue",
     "kmeans": "tab:green",
+    "ridge": "tab:olive",
     "topic": "tab:purple",
     "singles": "black",
 }

@@ -24,7 +24,7 @@ from sage.bench.route import Plan, splits
 from sage.bench.route_cascade import cascade_curves
 from sage.bench.route_data import Floats, Ints, Outcomes, of_models
 from sage.bench.route_views import Views
-from sage.bench.routers import Kmeans, Knn, Topic
+from sage.bench.routers import Kmeans, Knn, Ridge, Topic
 from sage.bench.sage_policy import SageExpectation
 from sage.types import Form
 
@@ -34,6 +34,7 @@ FORMS: Mapping[str, tuple[Form, ...]] = {
     "topic": ("additive",),
     "knn": ("additive",),
     "kmeans": ("additive",),
+    "ridge": ("additive",),
     "sage": ("additive", "product"),
 }
 """In which forms each router puts quality and price together; the additive one is what routers usually do."""
@@ -123,4 +124,6 @@ def _estimator(name: str, outcomes: Outcomes, arena: Arena) -> Estimator:
         return SageExpectation(outcomes.models, arena.codebook)
     if name == "kmeans":
         return Kmeans(arena.seed)
+    if name == "ridge":
+        return Ridge()
     return Knn() if name == "knn" else Topic()

@@ -1,6 +1,6 @@
-"""Reference lines, and the two classic routers trained on every model's outcomes.
+"""Reference lines, and the classic routers trained on every model's outcomes.
 
-Owns: random, best single, perfect topic label, oracle; nearest neighbours and clusters.
+Owns: random, best single, perfect topic label, oracle; nearest neighbours, clusters, ridge regression.
 Must not know: how a benchmark splits its data, or what SAGE does.
 
 The settings of the routers were chosen by cross-validation on the development sets, one for all of them.
@@ -17,7 +17,7 @@ from sage.bench.policies import Mode, Queries, Query
 from sage.bench.route_data import Floats
 from sage.economy.context import fit_centroids
 
-__all__ = ["BestSingle", "Fitted", "Kmeans", "Knn", "Oracle", "Random", "Static", "Topic"]
+__all__ = ["BestSingle", "Fitted", "Kmeans", "Knn", "Oracle", "Random", "Ridge", "Static", "Topic"]
 
 
 class Static:
@@ -134,28 +134,49 @@ class Knn(Fitted):
 
 class Kmeans(Fitted):
     """Mean outcome of the training questions of the same cluster, as in Avengers (arXiv 2505.19797): clusters
-    of embeddings, the best model of each."""
+    of embeddings, the best model of each. Means shrink to the overall ones."""
 
     name = "kmeans"
     CLUSTERS = 16
+    STRENGTH = 10.0
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
 
     def fit(self, queries: Queries, scores: Floats) -> None:
-        """Clusters, and the mean of each model in each; an empty cluster gets the overall means."""
+        """Clusters, and the mean of each model in each."""
         self._centroids = fit_centroids(queries.vectors, self.CLUSTERS, seed=self._seed)
         own = (queries.vectors @ self._centroids.T).argmax(1)
         size = np.bincount(own, minlength=len(self._centroids))[:, None]
         sums = np.zeros((len(self._centroids), scores.shape[1]))
         np.add.at(sums, own, scores)
-        self._means = np.where(size > 0, sums / np.maximum(size, 1), scores.mean(0))
+        self._means = (sums + self.STRENGTH * scores.mean(0)) / (size + self.STRENGTH)
 
     def estimate(self, queries: Queries) -> Floats:
         """Means of the nearest cluster."""
         nearest = (queries.vectors @ self._centroids.T).argmax(1)
         means: Floats = self._means[nearest]
         return means
+
+
+class Ridge(Fitted):
+    """A ridge regression of each model's outcomes on the vector, in closed form; the constant is not
+    penalised."""
+
+    name = "ridge"
+    PENALTY = 30.0
+
+    def fit(self, queries: Queries, scores: Floats) -> None:
+        """Solve for the slopes (width, models) around the means."""
+        self._centre, self._mean = queries.vectors.mean(0), scores.mean(0)
+        vectors = queries.vectors - self._centre
+        penalty = self.PENALTY * np.eye(vectors.shape[1])
+        self._slopes = np.linalg.solve(vectors.T @ vectors + penalty, vectors.T @ (scores - self._mean))
+
+    def estimate(self, queries: Queries) -> Floats:
+        """The line of each model at the question's vector."""
+        estimates: Floats = self._mean + (queries.vectors - self._centre) @ self._slopes
+        return estimates
 
 
 def _in_rows(array: npt.NDArray[np.float32], size: int) -> Iterator[npt.NDArray[np.float32]]:
