@@ -14,7 +14,7 @@ from sage.bench.policies import Mode
 from sage.bench.route import Plan, measure_route, splits
 from sage.bench.route_cost import measure_frontier
 from sage.bench.route_data import Outcomes, load_outcomes
-from sage.bench.route_run import RouteOptions, run_route
+from sage.bench.route_run import RouteOptions, run_route, table_of
 from sage.bench.route_views import Views, embed_texts, open_named_embedder
 from sage.cli.main import app
 from sage.errors import BackendMissing, UsageError
@@ -93,9 +93,13 @@ def test_figures_of_a_run(world: tuple[Outcomes, Views]) -> None:
     assert full["sage"]["score"] > single + 0.15
     assert bandit["sage"]["score"] > single
     assert bandit["random"]["score_sd"] > 0.0
-    cascade = {row["ceiling"]: row for row in rows if row["policy"] == "sage_cascade"}
-    assert set(cascade) == {1.5, 2.0, 3.0, 5.0}
-    assert cascade[5.0]["score"] > single
+    for name in ("sage_cascade", "sage_cascade_served"):
+        cascade = {row["ceiling"]: row for row in rows if row["policy"] == name}
+        assert set(cascade) == {1.5, 2.0, 3.0, 5.0}
+        assert cascade[5.0]["score"] > single
+    shown = [row["policy"] for row in table_of(rows, worst=False)]
+    assert {"cascade 1.5", "cascade_served 5"} <= set(shown)
+    assert len(shown) == 22
 
 
 def test_of_one_model_everybody_chooses_it(make_outcomes: MakeOutcomes, home: Path) -> None:

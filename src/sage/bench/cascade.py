@@ -24,6 +24,7 @@ from sage.economy.opinions import Beliefs, Opinions, Weights, believe, fit_weigh
 
 __all__ = [
     "CEILINGS",
+    "Cascade",
     "Learned",
     "Played",
     "Policy",
@@ -31,6 +32,7 @@ __all__ = [
     "Recorded",
     "alpha_for",
     "at_ceilings",
+    "fit_on",
     "record",
 ]
 
@@ -153,23 +155,16 @@ class Questions:
         )
 
 
-class Learned:
-    """What the training questions have taught: counters, quality and price in each cell, weights."""
+class Cascade:
+    """Asks, weighs and asks another with the weights that it has; ``train``: what is believed of the training
+    questions, where a price of calls is chosen."""
 
-    def __init__(self, train: Recorded) -> None:
-        self._who = np.arange(len(train.models))
-        self.evidence = Evidence(train.models)
-        self.evidence.observe(
-            np.ones(train.scores.shape, bool), train.answers, train.scores, self._marks(train)
-        )
-        self._quality = _Cells(train, train.scores, self.evidence.overall())
-        self._price = _Cells(train, train.price, train.price.mean(0))
-        self.train = self._ready(train, train.scores, train.price)
-        self.weights = self._fit()
+    train: Questions
+    weights: Weights
 
-    def new(self, test: Recorded) -> Questions:
-        """Questions that nothing was learned from."""
-        return self._ready(test, None, None)
+    def alpha(self, _ceiling: float) -> float:
+        """How far to look ahead under a ceiling on mean calls."""
+        return self.weights.alpha
 
     def play(self, ready: Questions, policy: Policy, price: Floats | None = None) -> Played:
         """Play a policy over all questions; ``price`` (Q, M) of each call, by default what is expected."""
@@ -211,6 +206,30 @@ class Learned:
                     break
         return times
 
+
+class Learned(Cascade):
+    """What the training questions have taught: counters, quality and price in each cell, weights. Which
+    option was chosen is a mark of an answer."""
+
+    def __init__(self, train: Recorded) -> None:
+        self._who = np.arange(len(train.models))
+        self.evidence = Evidence(train.models)
+        self.evidence.observe(
+            np.ones(train.scores.shape, bool), train.answers, train.scores, self._marks(train)
+        )
+        self._quality = _Cells(train, train.scores, self.evidence.overall())
+        self._price = _Cells(train, train.price, train.price.mean(0))
+        self.train = self._ready(train, train.scores, train.price)
+        self.weights = fit_on(self.train)
+
+    def new(self, test: Recorded) -> Questions:
+        """Questions that nothing was learned from."""
+        return self._ready(test, None, None)
+
+    def alpha(self, ceiling: float) -> float:
+        """See :func:`alpha_for`."""
+        return alpha_for(ceiling)
+
     def _marks(self, data: Recorded) -> Ints:
         who = np.broadcast_to(self._who, data.answers.shape)
         marks: Ints = self.evidence.marks(who, data.answers, data.tokens, labels=data.answers)
@@ -224,26 +243,27 @@ class Learned:
             price=self._price.read(data, own_price),
         )
 
-    def _fit(self) -> Weights:
-        ready = self.train
-        data, opinions = ready.data, Opinions(ready.beliefs, MOST)
-        rows = np.arange(len(data.scores))
-        order = np.argsort(-opinions.trust, 1)
-        slots = _Slots(data.answers)
-        designs, there, right = [], [], []
-        for asked in order.T[:FIRST_OPINIONS]:
-            opinions.hear(rows, asked, slots.of(rows, asked), ready.shifts[rows, asked])
-            design, full = opinions.design(rows)
-            designs.append(design)
-            there.append(full)
-            right.append(_right(data, opinions.asked, slots.slots))
-        return fit_weights(
-            np.concatenate(designs), np.concatenate(there), np.concatenate(right), alpha=alpha_for(3.0)
-        )
+
+def fit_on(ready: Questions) -> Weights:
+    """Weights from questions with their outcomes, on the first opinions in order of trust."""
+    data, opinions = ready.data, Opinions(ready.beliefs, MOST)
+    rows = np.arange(len(data.scores))
+    order = np.argsort(-opinions.trust, 1)
+    slots = _Slots(data.answers)
+    designs, there, right = [], [], []
+    for asked in order.T[:FIRST_OPINIONS]:
+        opinions.hear(rows, asked, slots.of(rows, asked), ready.shifts[rows, asked])
+        design, full = opinions.design(rows)
+        designs.append(design)
+        there.append(full)
+        right.append(_right(data, opinions.asked, slots.slots))
+    return fit_weights(
+        np.concatenate(designs), np.concatenate(there), np.concatenate(right), alpha=alpha_for(3.0)
+    )
 
 
 def at_ceilings(
-    learned: Learned, test: Questions, ceilings: Sequence[float], *, seed: int
+    learned: Cascade, test: Questions, ceilings: Sequence[float], *, seed: int
 ) -> dict[float, Played]:
     """What the cascade did on the test questions under each ceiling on mean calls.
 
@@ -256,14 +276,14 @@ def at_ceilings(
     for ceiling in ceilings:
         low, high = LOWEST, HIGHEST
         for _ in range(HALVINGS):
-            policy = Policy(first=0.0, further=(low + high) / 2.0, alpha=alpha_for(ceiling))
+            policy = Policy(first=0.0, further=(low + high) / 2.0, alpha=learned.alpha(ceiling))
             calls = learned.play(ready, policy, ones).calls
             slack = 2.0 * calls.std() * (1.0 / len(ready.shifts) + 1.0 / len(test.shifts)) ** 0.5
             if calls.mean() + slack > ceiling:
                 low = policy.further
             else:
                 high = policy.further
-        policy = Policy(first=0.0, further=high, alpha=alpha_for(ceiling))
+        policy = Policy(first=0.0, further=high, alpha=learned.alpha(ceiling))
         chosen[ceiling] = learned.play(test, policy, np.ones_like(test.price))
     return chosen
 

@@ -105,7 +105,7 @@ def measure_route(
                         arena,
                         split.train,
                         split.test,
-                        record_of=lambda ceiling: records["sage_cascade", "full", ceiling],
+                        record_of=lambda name, ceiling: records[name, "full", ceiling],
                     )
                 progress(
                     f"{outcomes.name}, {mode}: seed {seed + 1} of {plan.seeds}, "

@@ -26,6 +26,10 @@ DEFINITIONS = {
     "cost": "mean price paid per question, in price_unit; null where the price of a chosen model is unknown",
     "regret": "mean over test questions of the best score any model got less the score of the answer given",
     "online": "bandit only: mean quality of the choices made while learning; online_regret likewise",
+    "sage_cascade": "fitted anew on the training questions of each split; it knows that answers are letters, "
+    "and which letter a model favours",
+    "sage_cascade_served": "as it serves: the weights shipped, trust from the book, answers are text like any; "
+    "of its settings only the price of a call is chosen on the training questions",
     "worst_category": "lowest difference to best_single on the same questions of one category",
     "us_per_decision": "median microseconds of one choice (bandit: while learning; cascade: whether and whom "
     "to ask next), embedding and placing in cells excluded",

@@ -98,7 +98,9 @@ def table_of(results: Sequence[Mapping[str, Any]], *, worst: bool) -> list[dict[
 
     return [
         {
-            "policy": row["policy"] if row["ceiling"] is None else f"cascade {row['ceiling']:g}",
+            "policy": row["policy"]
+            if row["ceiling"] is None
+            else f"{row['policy'].removeprefix('sage_')} {row['ceiling']:g}",
             "mode": row["mode"],
             "score %": percent(row["score"]),
             "macro %": percent(row["score_macro"]),
