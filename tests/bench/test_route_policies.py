@@ -80,7 +80,7 @@ def test_routers_find_the_expert_of_each_topic(
     "make",
     [
         lambda _a, _o: EpsilonGreedy(4, _a.train.vectors, np.random.default_rng(1), seed=1),
-        lambda _a, _o: LinUcb(4, _a.train.features.shape[1]),
+        lambda _a, _o: LinUcb(4, _a.codebook.cells),
         lambda _a, _o: SquareCb(4, seed=1),
         lambda _a, _o: SagePolicy(_o.models, _a.codebook, np.random.default_rng(1)),
     ],
@@ -93,6 +93,26 @@ def test_bandits_find_the_expert_of_each_topic(
     stream(policy, outcomes, arena)
     # Always the same model would be right in a third of the cases at most.
     assert share_of_experts(policy, arena) > 0.6
+
+
+def test_linucb_is_the_ridge_regression_of_what_it_has_seen(arena: Arena, outcomes: Outcomes) -> None:
+    """Step by step as in closed form, on quality less what was expected of anybody before."""
+    peer, width = LinUcb(4, arena.codebook.cells), arena.codebook.cells + 1
+    rows, targets = [], []
+    for query, row in list(zip(arena.train, scores_of(outcomes, arena), strict=True))[:60]:
+        x = np.zeros(width)
+        x[query.context.cells], x[-1] = query.context.weight, 1.0
+        cells, mean = query.context.cells, peer._all / peer._times
+        expected = query.context.weight @ ((peer._sum[cells] + 10.0 * mean) / (peer._count[cells] + 10.0))
+        rows.append(x)
+        targets.append(row[2] - expected)
+        peer.learn(query, 2, float(row[2]))
+    seen = np.array(rows)
+    closed = np.linalg.solve(seen.T @ seen + np.eye(width), seen.T @ np.array(targets))
+    assert np.allclose(peer._theta[2], closed)
+    assert np.allclose(peer._inverse[2], np.linalg.inv(seen.T @ seen + np.eye(width)))
+    assert not peer._theta[[0, 1, 3]].any()
+    assert peer._all / peer._times == pytest.approx((5.0 + scores_of(outcomes, arena)[:60, 2].sum()) / 70.0)
 
 
 def test_a_ridge_regression_finds_a_plane_and_shrinks_to_the_mean(arena: Arena) -> None:

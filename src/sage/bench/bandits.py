@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from sage.bench.policies import Mode, Queries, Query
 from sage.bench.route_data import Floats
-from sage.economy.context import fit_centroids
+from sage.economy.context import Context, fit_centroids
 from sage.errors import BackendMissing
 
 __all__ = ["Bandit", "EpsilonGreedy", "LinUcb", "SquareCb", "Thompson"]
@@ -97,37 +97,59 @@ class EpsilonGreedy(Bandit):
 
 
 class LinUcb(Bandit):
-    """Disjoint LinUCB (Li et al. 2010) on principal components: a ridge regression for each model, and a
-    bonus of ``ALPHA`` standard deviations."""
+    """Disjoint LinUCB (Li et al. 2010): a ridge regression for each model, and a bonus of ``ALPHA`` standard
+    deviations. It sees how much of a question lies in each cell of the codebook, and a constant. What it
+    regresses is quality less difficulty: the mean quality of whoever was chosen in these cells before."""
 
     name = "linucb"
-    ALPHA = 0.25
+    ALPHA = 0.4
+    STRENGTH = 10.0
+    """Outcomes that the mean over all counts for in each cell, and that one half counts for in that."""
 
-    def __init__(self, models: int, width: int) -> None:
-        self._inverse = np.tile(np.eye(width), (models, 1, 1))
-        self._target = np.zeros((models, width))
-        self._theta = np.zeros((models, width))
+    def __init__(self, models: int, cells: int) -> None:
+        """``cells``: how many the codebook has."""
+        self._inverse = np.tile(np.eye(cells + 1), (models, 1, 1))
+        self._theta = np.zeros((models, cells + 1))
+        self._sum, self._count = np.zeros((2, cells))
+        self._all, self._times = 0.5 * self.STRENGTH, self.STRENGTH
 
     def choose(self, query: Query) -> int:
         """The highest upper bound; frozen, the highest mean."""
-        x = query.features
-        mean = self._theta @ x
+        at, x = self._features(query)
+        mean = self._theta[:, at] @ x
         if self.frozen:
             return int(mean.argmax())
-        variance = np.einsum("mij,i,j->m", self._inverse, x, x, optimize=False)
+        inverse = self._inverse[:, at[:, None], at]
+        variance = np.einsum("mij,i,j->m", inverse, x, x, optimize=False)
         return int((mean + self.ALPHA * np.sqrt(np.maximum(variance, 0.0))).argmax())
 
     def learn(self, query: Query, arm: int, quality: float) -> None:
         """One step of recursive least squares (Sherman and Morrison)."""
-        x = query.features
-        row = self._inverse[arm] @ x
-        self._inverse[arm] -= np.outer(row, row) / (1.0 + x @ row)
-        self._target[arm] += quality * x
-        self._theta[arm] = self._inverse[arm] @ self._target[arm]
+        at, x = self._features(query)
+        target = quality - self._difficulty(query.context, quality)
+        row = self._inverse[arm][:, at] @ x
+        gain = row / (1.0 + x @ row[at])
+        self._theta[arm] += gain * (target - self._theta[arm, at] @ x)
+        self._inverse[arm] -= np.outer(gain, row)
+
+    def _features(self, query: Query) -> tuple[npt.NDArray[np.intp], Floats]:
+        """Places that are not 0, the constant last, and what stands there."""
+        context = query.context
+        return np.append(context.cells, len(self._sum)), np.append(context.weight, 1.0)
+
+    def _difficulty(self, context: Context, quality: float) -> float:
+        """The mean quality that was to be expected of anybody, before this outcome is counted."""
+        cells, mean = context.cells, self._all / self._times
+        expected = (self._sum[cells] + self.STRENGTH * mean) / (self._count[cells] + self.STRENGTH)
+        self._sum[cells] += quality * context.membership
+        self._count[cells] += context.membership
+        self._all, self._times = self._all + quality, self._times + 1.0
+        return float(context.weight @ expected)
 
 
 class SquareCb(Bandit):
-    """SquareCB (Foster and Rakhlin 2020) as Vowpal Wabbit implements it, on the same principal components.
+    """SquareCB (Foster and Rakhlin 2020) as Vowpal Wabbit implements it, on the principal components of the
+    vectors.
 
     Raises:
         BackendMissing: vowpalwabbit is not installed.

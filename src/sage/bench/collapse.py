@@ -148,7 +148,7 @@ def _policies(experts: Experts, world: World, seed: int) -> list[Policy]:
         WinnerTakesAll(experts, believes=True),
         Thompson(len(experts), _random(seed, 2)),
         TopicThompson("thompson_topic", len(experts), _random(seed, 3)),
-        LinUcb(len(experts), world.queries.features.shape[1]),
+        LinUcb(len(experts), world.codebook.cells),
         Random(len(experts), _random(seed, 4)),
     ]
 

@@ -23,7 +23,6 @@ __all__ = ["contestants"]
 def contestants(outcomes: Outcomes, arena: Arena, mode: Mode) -> tuple[list[Policy], list[str]]:
     """Fresh policies for one split, and notes on those that cannot run here."""
     models = len(outcomes.models)
-    width = arena.train.features.shape[1]
     best = dict(zip(outcomes.ids, outcomes.scores.argmax(1).tolist(), strict=True))
 
     def random(stream: int) -> np.random.Generator:
@@ -46,7 +45,7 @@ def contestants(outcomes: Outcomes, arena: Arena, mode: Mode) -> tuple[list[Poli
             lambda: Random(models, random(0)),
             lambda: Thompson(models, random(1)),
             lambda: EpsilonGreedy(models, arena.train.vectors[:FIRST_TEXTS], random(2), seed=arena.seed),
-            lambda: LinUcb(models, width),
+            lambda: LinUcb(models, arena.codebook.cells),
             lambda: SquareCb(models, seed=arena.seed),
             lambda: SagePolicy(outcomes.models, arena.codebook, random(3)),
         ]

@@ -213,7 +213,7 @@ def _policies(world: World, seed: int) -> list[Policy]:
     names = [f"model {number}" for number in range(world.models)]
     policies: list[Policy] = [
         SagePolicy(names, world.codebook, random(0)),
-        LinUcb(world.models, world.queries.features.shape[1]),
+        LinUcb(world.models, world.codebook.cells),
         Thompson(world.models, random(1)),
         TopicThompson("thompson_topic", world.models, random(2)),
         TopicThompson("thompson_discounted", world.models, random(3), half_life=HALF_LIFE),

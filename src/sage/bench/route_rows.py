@@ -28,7 +28,7 @@ DEFINITIONS = {
     "online": "bandit only: mean quality of the choices made while learning; online_regret likewise",
     "sage_cascade": "fitted anew on the training questions of each split; it knows that answers are letters, "
     "and which letter a model favours",
-    "sage_cascade_served": "as it serves: the weights shipped, trust from the book, answers are text like any; "
+    "sage_cascade_served": "as it serves: the weights shipped, trust from the book, no letters; "
     "of its settings only the price of a call is chosen on the training questions",
     "worst_category": "lowest difference to best_single on the same questions of one category",
     "us_per_decision": "median microseconds of one choice (bandit: while learning; cascade: whether and whom "
