@@ -10,6 +10,7 @@ import pytest
 from sage.bench.answers import area_under_curve
 from sage.bench.questions import QUESTIONS
 from sage.bench.report import insert_tables, markdown, spread, spread_columns, write_result
+from sage.bench.select import measure_select
 from sage.bench.tick import measure_tick
 from sage.bench.zoo import measure_zoo
 from sage.config import Settings
@@ -72,6 +73,16 @@ def test_a_tick_is_measured_for_each_number_of_candidates() -> None:
     for row in rows:
         assert row["ticks"] == 20
         assert 0.1 < row["median ms"] <= row["p95 ms"]
+
+
+def test_a_decision_is_measured_for_each_number_of_candidates() -> None:
+    rows = measure_select(candidates=(3, 30), outcomes=100, progress=lambda _text: None)
+    assert [row["candidates"] for row in rows] == [3, 30]
+    for row in rows:
+        assert 1.0 < row["choose us"] <= row["p95"]
+        assert row["pool us"] > 1.0
+        assert row["learn us, 10 nodes"] > 1.0
+    assert rows[1]["pool us"] > rows[0]["pool us"]
 
 
 def test_without_models_there_is_nothing_to_measure(home: Path) -> None:
