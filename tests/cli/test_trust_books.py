@@ -38,11 +38,30 @@ def test_trust_moves_to_another_home(taught: Any, tmp_path: Path, home: Path) ->
     other.mkdir()
     (other / "catalog.toml").write_text((home / "catalog.toml").read_text())
     there = {"env": {"SAGE_HOME": str(other)}}
-    for _ in range(2):
+    for said in ("Merged 1 records of 1 machines", "Merged 0 records of 0 machines"):
         done = taught("trust", "import", str(file), **there)
-        assert (done.returncode, done.stdout) == (0, "Merged 1 records of 1 machines.\n")
+        assert (done.returncode, done.stdout) == (0, f"{said}, took over 0 resets.\n")
         assert evidence(taught, **there) == pytest.approx(3.0, abs=0.01)
     assert json.loads(taught("trust", "export", "-").stdout)["format"] == "sage-trust-1"
+
+
+def test_what_a_file_says_of_this_machine_is_left_out_and_its_resets_are_told(
+    taught: Any, tmp_path: Path
+) -> None:
+    file = tmp_path / "trust.json"
+    assert taught("trust", "export", str(file)).returncode == 0
+    book = json.loads(file.read_text())
+    for row in book["rows"]:
+        row.update(events=1000, total=1000.0)
+    file.write_text(json.dumps(book))
+    done = taught("trust", "import", str(file))
+    assert done.stdout == "Merged 0 records of 0 machines, took over 0 resets.\n"
+    assert evidence(taught) == pytest.approx(3.0, abs=0.01)
+    book["resets"]["good"] = book["rows"][0]["at"] + 1.0
+    file.write_text(json.dumps(book))
+    done = taught("trust", "import", str(file))
+    assert done.stdout == "Merged 0 records of 0 machines, took over 1 resets.\n"
+    assert evidence(taught) == 0.0
 
 
 @pytest.mark.parametrize(("content", "code"), [("{}", 5), ("no json", 5), (None, 3)])

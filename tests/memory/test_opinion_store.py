@@ -114,16 +114,42 @@ def test_nothing_is_written_where_nothing_was_learned(store: OpinionStore, db: D
     assert db.execute("SELECT * FROM opinions") == []
 
 
-def test_a_reset_of_trust_forgets_it_too(store: OpinionStore, db: Database, clock: FakeClock) -> None:
+YEARS = 365 * DAY_S
+
+
+def test_a_clock_that_is_far_back_wipes_nothing(store: OpinionStore, clock: FakeClock) -> None:
+    for _ in range(8):
+        store.learn(["a", "b"], told(0.0, 0.0))
+    clock.advance(-50 * YEARS)  # a board that boots in 1970
     store.learn(["a", "b"], told(0.0, 0.0))
-    clock.advance(1.0)
-    db.execute("INSERT INTO trust_resets (candidate, at) VALUES ('a', ?)", (clock.time(),))
-    after = store.evidence(["a", "b"])
-    assert (after.asked.tolist(), after.wrong[0, 1]) == ([0.0, pytest.approx(1.0)], 0.0)
-    clock.advance(1.0)
+    store.learn(["new"], told(1.0))
+    clock.advance(50 * YEARS)
+    seen = store.evidence(["a", "b"])
+    assert (seen.asked[0], seen.wrong[0, 1]) == (9.0, 9.0)
+    store.learn(["new"], told(1.0))
+    assert store.evidence(["new"]).asked[0] == 1.25
+
+
+def test_a_clock_that_is_far_ahead_takes_three_quarters_at_most(
+    store: OpinionStore, clock: FakeClock
+) -> None:
+    for _ in range(8):
+        store.learn(["a", "b"], told(0.0, 0.0))
+    clock.advance(20 * YEARS)
     store.learn(["a", "b"], told(0.0, 0.0))
-    assert store.evidence(["a", "b"]).asked.tolist() == [1.0, pytest.approx(2.0)]
-    assert store.evidence(["a", "b"]).wrong[0, 1] == pytest.approx(1.0)
+    clock.advance(-20 * YEARS)
+    store.learn(["a", "b"], told(0.0, 0.0))
+    seen = store.evidence(["a", "b"])
+    assert (seen.asked[0], seen.wrong[0, 1]) == (4.0, 4.0)
+
+
+def test_who_is_heard_now_is_kept_whatever_the_clock_says(store: OpinionStore, clock: FakeClock) -> None:
+    for number in range(KEPT):
+        store.learn([f"m{number:03}"], told(1.0))
+        clock.advance(1.0)
+    clock.advance(-50 * YEARS)
+    store.learn(["new"], told(1.0))
+    assert store.evidence(["new", "m000", "m001"]).asked.tolist() == [1.0, 0.0, 1.0]
 
 
 @pytest.mark.parametrize(

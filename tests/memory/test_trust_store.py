@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +12,16 @@ import pytest
 from sage.clock import FakeClock
 from sage.config import SelectorSettings
 from sage.economy.context import Codebook, Context, View
-from sage.economy.trust import TrustBook
-from sage.errors import SageError, StoreError, TurnNotFound, UnsafeFile, UsageError
+from sage.economy.evidence import Evidence
+from sage.economy.trust import TrustBook, TrustRow
+from sage.errors import StoreError, TurnNotFound
 from sage.memory.db import Database
+from sage.memory.lessons import PAGE
 from sage.memory.locate import Locator, telling_text
+from sage.memory.opinion_store import OpinionStore
 from sage.memory.trust_file import book_from_json, book_to_json
-from sage.memory.trust_store import TrustStore
+from sage.memory.trust_rows import TrustTables
+from sage.memory.trust_store import RELEARNED, Merged, TrustStore
 from sage.memory.verbatim import VerbatimStore
 from sage.types import Message, Outcome, OutcomeSource, Situation
 
@@ -159,11 +162,11 @@ def test_what_is_undone_is_not_learned(
 ) -> None:
     turn(db, clock)
 
-    def full(row: object) -> None:
+    def full(*_row: object) -> None:
         raise StoreError("the disk is full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(trust, "_write", full)
+        patched.setattr(TrustTables, "write", full)
         with pytest.raises(StoreError):
             trust.learn(told(clock, 1.0))
     assert evidence(trust) == 0.0
@@ -239,61 +242,6 @@ def test_trust_travels_in_a_file(trust: TrustStore, db: Database, clock: FakeClo
         assert mean(open_again(elsewhere, clock), clock) == pytest.approx(mean(trust, clock), abs=0.01)
 
 
-def written(trust: TrustStore, db: Database, clock: FakeClock) -> dict[str, object]:
-    turn(db, clock)
-    trust.learn(told(clock, 1.0))
-    with trust.book() as book:
-        found: dict[str, object] = json.loads(book_to_json(book))
-    return found
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"format": "other"},
-        {"rows": [{}]},
-        {"rows": 3},
-        {"row": {"cells": [99]}},
-        {"row": {"total": float("nan")}},
-        {"row": {"sums": [1e9]}},
-        {"row": {"at": "now"}},
-        {"row": {"drift": {"level": 7.0}}},
-        {"row": {"drift": {"unheard": 0.0}}},
-    ],
-)
-def test_a_file_that_is_none_is_refused(
-    change: dict[str, object], trust: TrustStore, db: Database, clock: FakeClock
-) -> None:
-    good = written(trust, db, clock)
-    if "row" in change:
-        good["rows"][0].update(change["row"])  # type: ignore[index]
-    else:
-        good.update(change)
-    with pytest.raises(UnsafeFile):
-        book_from_json(json.dumps(good), codebook(), now=clock.time())
-
-
-@pytest.mark.parametrize("text", ["", "[]", "{}", "[" * 100_000])
-def test_what_is_no_trust_at_all_is_refused(text: str, clock: FakeClock) -> None:
-    with pytest.raises(SageError):
-        book_from_json(text, codebook(), now=clock.time())
-
-
-def test_a_book_of_another_codebook_is_refused(trust: TrustStore, db: Database, clock: FakeClock) -> None:
-    good = written(trust, db, clock)
-    with pytest.raises(UsageError, match="codebook"):
-        book_from_json(json.dumps(good), codebook(weight=3.0), now=clock.time())
-
-
-def test_a_file_from_the_future_does_not_outlast_what_is_learned_here(
-    trust: TrustStore, db: Database, clock: FakeClock
-) -> None:
-    good = written(trust, db, clock)
-    good["rows"][0]["at"] = clock.time() + 3650 * DAY  # type: ignore[index]
-    read = book_from_json(json.dumps(good), codebook(), now=clock.time())
-    assert [row.at for row in read.rows()] == [clock.time()]
-
-
 def test_a_context_that_was_noted_is_the_one_that_is_learned_in(trust: TrustStore) -> None:
     at = trust.locator.locate("b?", LABELS)
     kept: Context = trust.locator.codebook.context(at.cells, at.membership)
@@ -320,3 +268,224 @@ def test_rows_of_two_origins_stay_apart(db: Database, clock: FakeClock, trust: T
     rows = db.execute("SELECT origin, events FROM trust_rows WHERE candidate = 'a'")
     assert sorted(events for _, events in rows) == [1, 1]
     assert len({origin for origin, _ in rows}) == 2
+
+
+# --- several processes ---
+
+
+class Counting(Letters):
+    """Counts the texts it embeds; ``meanwhile`` is done while it does."""
+
+    def __init__(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        self.texts = 0
+        self.meanwhile = meanwhile
+
+    def embed(self, texts: Sequence[str]) -> dict[str, np.ndarray]:
+        self.texts += len(texts)
+        self.meanwhile()
+        return super().embed(texts)
+
+
+def with_embedder(db: Database, clock: FakeClock, embedder: Letters, weight: float = 3.0) -> TrustStore:
+    found = Locator(embedder, codebook(weight))
+    return TrustStore(db, VerbatimStore(db, clock), clock, SelectorSettings(), lambda: found)
+
+
+def test_two_codebooks_take_turns_and_each_outcome_is_learned_once_in_each(
+    home: Path, db: Database, clock: FakeClock
+) -> None:
+    turn(db, clock)
+    with Database(home / "sage.db") as other:
+        embedders = Counting(), Counting()
+        here = with_embedder(db, clock, embedders[0])
+        there = with_embedder(other, clock, embedders[1], weight=4.0)
+        for number in range(6):
+            learner = here if number % 2 else there
+            assert learner.learn(told(clock, 1.0, event=str(number)))
+            assert (evidence(here), evidence(there)) == (number + 1.0, number + 1.0)
+        # A turn without a note is placed once for each outcome and codebook, and never again.
+        before = [embedder.texts for embedder in embedders]
+        assert before == [6, 6]
+        for _ in range(3):
+            assert (evidence(here), evidence(there)) == (6.0, 6.0)
+        assert [embedder.texts for embedder in embedders] == before
+    assert evidence(open_again(db, clock, codebook(weight=4.0))) == 6.0
+
+
+def test_what_was_noted_for_a_codebook_is_not_embedded_again(
+    trust: TrustStore, db: Database, clock: FakeClock
+) -> None:
+    turn(db, clock)
+    trust.note("turn-1", trust.locator.locate("b?", LABELS), LABELS)
+    trust.learn(told(clock, 1.0))
+    counting = Counting()
+    again = with_embedder(db, clock, counting, weight=2.0)
+    assert again.rebuild() == 1
+    assert counting.texts == 0
+    assert mean(again, clock, "b?") > mean(again, clock, "a?")
+
+
+def test_texts_are_embedded_while_others_may_write(home: Path, db: Database, clock: FakeClock) -> None:
+    turn(db, clock)
+    open_again(db, clock).learn(told(clock, 1.0))
+    with Database(home / "sage.db") as other:
+        counting = Counting(lambda: other.execute("INSERT OR REPLACE INTO facts VALUES ('x', 'y')"))
+        new = with_embedder(db, clock, counting)
+        assert evidence(new) == 1.0
+        assert new.learn(told(clock, 1.0, event="e2"))
+        assert new.rebuild() == 2
+        assert counting.texts == 4
+
+
+def test_two_processes_that_catch_up_together_learn_once(home: Path, db: Database, clock: FakeClock) -> None:
+    turn(db, clock)
+    for number in range(3):
+        open_again(db, clock).learn(told(clock, 1.0, event=str(number)))
+    with Database(home / "sage.db") as other:
+        there = with_embedder(other, clock, Counting())
+        here = with_embedder(db, clock, Counting(lambda: evidence(there)))
+        assert evidence(here) == evidence(there) == 3.0
+        assert evidence(with_embedder(db, clock, Letters())) == 3.0
+
+
+def test_what_others_learn_while_all_is_rebuilt_is_kept(home: Path, db: Database, clock: FakeClock) -> None:
+    turn(db, clock)
+    old = with_embedder(db, clock, Letters())
+    old.learn(told(clock, 1.0))
+    with Database(home / "sage.db") as other:
+        there = with_embedder(other, clock, Letters())
+        events = iter(("e2", "e3"))
+
+        def meanwhile() -> None:
+            if event := next(events, None):
+                there.learn(told(clock, 1.0, event=event))
+                assert evidence(there) == float(event[1])
+
+        assert with_embedder(db, clock, Counting(meanwhile)).rebuild() == 3
+        assert evidence(there) == evidence(old) == 3.0
+
+
+def test_only_the_newest_are_learned_by_themselves_and_all_by_a_rebuild(
+    db: Database, clock: FakeClock
+) -> None:
+    turn(db, clock)
+    with db.transaction():
+        for number in range(RELEARNED + 5):
+            VerbatimStore(db, clock).record_outcome(told(clock, 1.0, event=str(number)))
+    store = open_again(db, clock)
+    assert evidence(store) == RELEARNED
+    said: list[tuple[int, int]] = []
+    assert store.rebuild(progress=lambda done, every: said.append((done, every))) == RELEARNED + 5
+    assert said[0] == (PAGE, RELEARNED + 5)
+    assert said[-1] == (RELEARNED + 5, RELEARNED + 5)
+    assert evidence(store) == evidence(open_again(db, clock)) == RELEARNED + 5
+
+
+def test_an_outcome_that_cannot_be_learned_does_not_stop_the_others(db: Database, clock: FakeClock) -> None:
+    turn(db, clock)
+    turns = VerbatimStore(db, clock)
+    turns.record_outcome(replace(told(clock, 1.0), shift=7.0))
+    turns.record_outcome(told(clock, 1.0, event="e2"))
+    assert evidence(open_again(db, clock)) == 1.0
+
+
+def test_only_changes_of_trust_load_the_book_again(
+    home: Path, db: Database, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = open_again(db, clock)
+    assert evidence(here) == 0.0
+    loads: list[int] = []
+    real = TrustTables.rows
+
+    def counted(tables: TrustTables) -> list[TrustRow]:
+        loads.append(1)
+        return real(tables)
+
+    monkeypatch.setattr(TrustTables, "rows", counted)
+    with Database(home / "sage.db") as other:
+        for number in range(5):
+            turn(other, clock, f"turn-{number}")
+            assert evidence(here) == 0.0
+        assert loads == []
+        there = open_again(other, clock)
+        there.learn(told(clock, 1.0))
+        loads.clear()
+        assert evidence(here) == 1.0
+        assert len(loads) == 1
+        there.reset("a")
+        assert evidence(here) == 0.0
+
+
+def test_two_first_starts_agree_on_the_origin(
+    home: Path, db: Database, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Database(home / "sage.db") as other:
+        there = TrustTables(other, codebook())
+        here = TrustTables(db, codebook())
+        theirs: list[str] = []
+        real = TrustTables._fact
+
+        def slow(tables: TrustTables, name: str) -> str | None:
+            found = real(tables, name)
+            if tables is here:
+                theirs.append(there.origin())  # between the look and the write
+            return found
+
+        monkeypatch.setattr(TrustTables, "_fact", slow)
+        assert here.origin() == theirs[0] == there.origin()
+
+
+# --- resets and clocks ---
+
+
+@pytest.mark.parametrize("years", [-20, 0, 20])
+def test_a_reset_forgets_what_was_before_and_nothing_after_whatever_the_clock_said(
+    years: int, trust: TrustStore, db: Database, clock: FakeClock
+) -> None:
+    turn(db, clock)
+    opinions = OpinionStore(db, clock, half_life_days=30.0)
+
+    def notice(shown: Evidence) -> bool:
+        shown.notice(np.arange(2), np.full(2, 0.4))
+        return True
+
+    def teach() -> None:
+        opinions.learn(["a", "b"], notice)
+
+    teach()
+    trust.learn(told(clock, 1.0))
+    clock.advance(years * 365 * DAY)
+    trust.reset("a")
+    clock.advance(-years * 365 * DAY)
+    assert opinions.evidence(["a", "b"]).doubt[0].tolist() == [0.0, 1.0]
+    teach()
+    trust.learn(told(clock, 1.0, event="e2"))
+    assert opinions.evidence(["a", "b"]).doubt[0].tolist() == [1.0, 2.0]
+    assert evidence(trust) == 1.0
+    assert trust.rebuild() == 1
+    assert evidence(trust) == 1.0
+
+
+def test_a_reset_that_is_taken_over_forgets_too(trust: TrustStore, db: Database, clock: FakeClock) -> None:
+    turn(db, clock)
+    trust.learn(told(clock, 1.0))
+    OpinionStore(db, clock, half_life_days=30.0).learn(["a"], lambda _shown: True)
+    clock.advance(1.0)
+    other = TrustBook(codebook(), origin="elsewhere", half_life=30 * DAY, prior_strength=10.0)
+    other.reset("a", clock.time())
+    assert trust.merge(other) == Merged(records=0, machines=0, resets=1)
+    assert trust.merge(other) == Merged(records=0, machines=0, resets=0)
+    assert evidence(trust) == 0.0
+    assert db.execute("SELECT * FROM opinions") == []
+    assert trust.rebuild() == 0
+
+
+def test_the_share_of_judged_turns_does_not_read_all_turns(
+    trust: TrustStore, db: Database, clock: FakeClock
+) -> None:
+    for number in range(8):
+        turn(db, clock, f"turn-{number}")
+        if number < 6:
+            trust.learn(told(clock, 1.0, event=str(number), turn_id=f"turn-{number}"))
+    assert trust.feedback(turns=4) == 0.5
+    assert trust.feedback(turns=100) == 0.75

@@ -216,7 +216,8 @@ def import_book(
 ) -> None:
     """Take over what another machine has learned.
 
-    Doing it again changes nothing: what is there already is recognised.
+    Doing it again changes nothing: what is there already is recognised. What the file says of this very
+    machine is left out.
     """
     from sage.cli.render import console
     from sage.clock import SystemClock
@@ -232,9 +233,10 @@ def import_book(
     clock = SystemClock()
     with open_stores(sage_home(), load_settings(), clock) as stores:
         other = book_from_json(text, stores.trust.locator.codebook, now=clock.time())
-        stores.trust.merge(other)
-    rows = other.rows()
-    console().print(f"Merged {len(rows)} records of {len({row.origin for row in rows})} machines.")
+        merged = stores.trust.merge(other)
+    console().print(
+        f"Merged {merged.records} records of {merged.machines} machines, took over {merged.resets} resets."
+    )
 
 
 @app.command()

@@ -4,7 +4,10 @@ Owns: loading and learning :class:`sage.economy.evidence.Evidence`, each change 
 with time; how many candidates are kept. Must not know: how evidence is used, or what an answer was.
 
 A row that is damaged or of another layout counts as none: its candidate starts anew. Resetting trust in a
-candidate forgets these rows too.
+candidate deletes these rows too (``TrustStore.reset``): no clock is asked which came first.
+
+A clock may be wrong by decades, in both directions. So the time of a row never goes back, and learning keeps
+at least a share of what was known, however long ago that seems to be.
 """
 
 from __future__ import annotations
@@ -31,6 +34,9 @@ KEPT = 64
 SINGLE = 6 + 2 * MARKS
 """Numbers of one candidate: asked, right, silent, three of its doubt, and its marks twice."""
 
+LEAST_KEPT = 0.25
+"""What learning leaves of older evidence, however old: two half-lives pass at most between two outcomes."""
+
 DAY_S = 86_400.0
 
 
@@ -52,20 +58,22 @@ class OpinionStore:
         answers that it did not."""
         now = self._clock.time()
         with self._db.transaction():
-            evidence = self._load(names, now)
+            evidence = self._load(names, now, least=LEAST_KEPT)
             if not teach(evidence):
                 return
             for line, name in enumerate(names):
                 self._db.execute(
                     "INSERT INTO opinions (candidate, at, counters) VALUES (?, ?, ?)"
-                    " ON CONFLICT (candidate) DO UPDATE SET at = excluded.at, counters = excluded.counters",
+                    " ON CONFLICT (candidate) DO UPDATE"
+                    " SET at = max(at, excluded.at), counters = excluded.counters",
                     (name, now, _packed(evidence, line)),
                 )
             for one, other in itertools.combinations_with_replacement(range(len(names)), 2):
                 if evidence.wrong[one, other] > 0.0:
                     self._db.execute(
-                        "INSERT OR REPLACE INTO opinion_pairs (one, other, at, wrong, same)"
-                        " VALUES (?, ?, ?, ?, ?)",
+                        "INSERT INTO opinion_pairs (one, other, at, wrong, same) VALUES (?, ?, ?, ?, ?)"
+                        " ON CONFLICT (one, other) DO UPDATE SET at = max(at, excluded.at),"
+                        " wrong = excluded.wrong, same = excluded.same",
                         (
                             *sorted((names[one], names[other])),
                             now,
@@ -73,22 +81,19 @@ class OpinionStore:
                             float(evidence.same[one, other]),
                         ),
                     )
+            # Those of now stay, whatever the clock said when the others were heard.
             self._db.execute(
                 "DELETE FROM opinions WHERE candidate NOT IN"
-                " (SELECT candidate FROM opinions ORDER BY at DESC, candidate LIMIT ?)",
-                (KEPT,),
+                " (SELECT candidate FROM opinions"
+                " ORDER BY candidate IN (SELECT value FROM json_each(?)) DESC, at DESC, candidate LIMIT ?)",
+                (json.dumps(list(names)), KEPT),
             )
 
-    def _load(self, names: Sequence[str], now: float) -> Evidence:
+    def _load(self, names: Sequence[str], now: float, *, least: float = 0.0) -> Evidence:
+        """What is known of these candidates, of which at least the share ``least`` has not faded."""
         evidence = Evidence(names)
         line = {name: number for number, name in enumerate(names)}
         wanted = json.dumps(list(names))
-        resets = dict(
-            self._db.execute(
-                "SELECT candidate, at FROM trust_resets WHERE candidate IN (SELECT value FROM json_each(?))",
-                (wanted,),
-            )
-        )
         rows = self._db.execute(
             "SELECT candidate, at, counters FROM opinions"
             " WHERE candidate IN (SELECT value FROM json_each(?))",
@@ -96,17 +101,16 @@ class OpinionStore:
         )
         for name, at, counters in rows:
             numbers = _unpacked(counters)
-            if numbers is not None and at > resets.get(name, -math.inf):
-                _put(evidence, line[name], numbers * self._kept(at, now))
+            if numbers is not None:
+                _put(evidence, line[name], numbers * max(least, self._kept(at, now)))
         pairs = self._db.execute(
             "SELECT one, other, at, wrong, same FROM opinion_pairs"
             " WHERE one IN (SELECT value FROM json_each(?1)) AND other IN (SELECT value FROM json_each(?1))",
             (wanted,),
         )
         for one, other, at, wrong, same in pairs:
-            since = max(resets.get(one, -math.inf), resets.get(other, -math.inf))
-            if at > since and 0.0 <= same <= wrong < math.inf:
-                first, second, kept = line[one], line[other], self._kept(at, now)
+            if 0.0 <= same <= wrong < math.inf:
+                first, second, kept = line[one], line[other], max(least, self._kept(at, now))
                 evidence.wrong[first, second] = evidence.wrong[second, first] = wrong * kept
                 evidence.same[first, second] = evidence.same[second, first] = same * kept
         return evidence

@@ -23,6 +23,19 @@ __all__ = ["book_from_json", "book_to_json"]
 FORMAT = "sage-trust-1"
 
 MAX_ROWS = 100_000
+"""Records, and resets, that one file may hold."""
+
+MAX_EVENTS = 2**53
+"""Beyond it a float does not count any more."""
+
+MAX_NAME = 200
+"""Characters."""
+
+MAX_MOVE = 3.0
+"""How far the sum of a cell may lie beyond its weight: quality, shift and drift are within [-1, 1]."""
+
+EPSILON = 1e-6
+"""Relative room for rounding."""
 
 
 def book_to_json(book: TrustBook) -> str:
@@ -64,49 +77,76 @@ def book_from_json(text: str, codebook: Codebook, *, now: float) -> TrustBook:
         found = json.loads(text)
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise ValueError(f"it is not in the form {FORMAT}")
-        if found["codebook"] != codebook.id:
+        if (theirs := _name(found["codebook"])) != codebook.id:
             raise UsageError(
-                f"This trust was learned under codebook {found['codebook']}, yours is {codebook.id}.",
+                f"This trust was learned under codebook {theirs}, yours is {codebook.id}.",
                 mend="Use the same embedder on both machines: see sage doctor",
             )
-        rows = [_row(row, codebook.cells, now) for row in found["rows"][:MAX_ROWS]]
-        resets = {str(name): _time(at, now) for name, at in found["resets"].items()}
+        for part, kind in (("rows", list), ("resets", dict)):
+            if not isinstance(found[part], kind):
+                raise ValueError(f"its {part} are none")
+            if len(found[part]) > MAX_ROWS:
+                raise ValueError(f"it holds {len(found[part])} {part}, {MAX_ROWS} at most are read")
+        rows = [_row(row, codebook.cells, now) for row in found["rows"]]
+        resets = {_name(name): _time(at, now) for name, at in found["resets"].items()}
         return TrustBook(
             codebook,
-            origin=str(found["origin"]),
+            origin=_name(found["origin"]),
             half_life=math.inf,
             prior_strength=1.0,
             rows=rows,
             resets=resets,
         )
-    except (ValueError, TypeError, KeyError, AttributeError, IndexError, RecursionError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
+        why = str(error)[:MAX_NAME].encode(errors="backslashreplace").decode()
         raise UnsafeFile(
-            f"This is no trust that SAGE has written: {error}", mend="sage trust export"
+            f"This is no trust that SAGE has written: {why}", mend="sage trust export"
         ) from error
 
 
 def _row(row: dict[str, Any], cells: int, now: float) -> TrustRow:
+    candidate, events, total = _name(row["candidate"]), row["events"], float(row["total"])
+    if type(events) is not int or not 0 <= events <= MAX_EVENTS:
+        raise ValueError(f"{events!r} is no number of outcomes")
+    if not 0.0 <= total <= events * (1.0 + EPSILON):
+        raise ValueError(f"{candidate} has evidence of {total} from {events} outcomes")
+    at, seen = row["cells"], (np.array(row["sums"], float), np.array(row["weights"], float))
+    if any(type(cell) is not int or not 0 <= cell < cells for cell in at) or len(set(at)) < len(at):
+        raise ValueError(f"a row needs cells of its own within 0..{cells - 1}")
+    if any(column.shape != (len(at),) for column in seen):
+        raise ValueError(f"the row of {candidate} needs a sum and a weight for each of {len(at)} cells")
     sums, weights = np.zeros(cells), np.zeros(cells)
-    at = np.array(row["cells"], np.intp)
-    if len(at) and not (at.min() >= 0 and at.max() < cells):
-        raise ValueError(f"a row names cells outside 0..{cells - 1}")
-    sums[at], weights[at] = np.array(row["sums"], float), np.array(row["weights"], float)
+    sums[at], weights[at] = seen
+    room = EPSILON * (1.0 + total)
+    # Written so that what is no number is refused too.
+    if not ((weights >= 0.0) & (weights <= total + room)).all():
+        raise ValueError(f"the row of {candidate} holds weights beyond its evidence")
+    if not (np.abs(sums) <= MAX_MOVE * weights * (1.0 + EPSILON)).all():
+        raise ValueError(f"the row of {candidate} holds sums beyond its weights")
     return TrustRow(
-        origin=str(row["origin"]),
-        candidate=str(row["candidate"]),
+        origin=_name(row["origin"]),
+        candidate=candidate,
         since=_time(row["since"], now),
-        events=int(row["events"]),
+        events=events,
         at=_time(row["at"], now),
-        total=float(row["total"]),
+        total=total,
         sums=sums,
         weights=weights,
         drift=_drift(row["drift"]),
     )
 
 
+def _name(name: object) -> str:
+    """A name that can be stored and shown. Half a surrogate pair raises UnicodeEncodeError, a ValueError."""
+    if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME:
+        raise ValueError(f"a name has 1 to {MAX_NAME} characters")
+    name.encode()
+    return name
+
+
 def _drift(numbers: dict[str, float]) -> Drift:
     drift = Drift(**{name: float(value) for name, value in numbers.items()})  # type: ignore[arg-type]
-    if not all(math.isfinite(value) for value in dataclasses.astuple(drift)) or abs(drift.level) > 1.0:
+    if not all(abs(value) <= MAX_EVENTS for value in dataclasses.astuple(drift)) or abs(drift.level) > 1.0:
         raise ValueError("its drift cannot be")
     return drift
 

@@ -2,36 +2,46 @@
 
 Owns: loading, learning, resetting, merging and rebuilding the book, each change in one transaction.
 Must not know: how evidence becomes belief; that is the economy's, and pure.
+
+Processes may place texts under different codebooks (one has MiniLM, another has not). Each codebook has rows
+of its own and a note of the newest outcome that they hold; who finds newer ones catches up. Texts are placed
+before the write lock is taken, and the note is read again under it, so nothing is learned twice.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-
-import numpy as np
+from dataclasses import dataclass
+from functools import cached_property
 
 from sage.clock import Clock
 from sage.config import SelectorSettings
 from sage.economy.context import Context
-from sage.economy.drift import Drift
 from sage.economy.trust import TrustBook, TrustRow
 from sage.memory.db import Database
+from sage.memory.lessons import Lesson, Lessons
 from sage.memory.locate import Locator
-from sage.memory.verbatim import VerbatimStore, to_json
-from sage.types import Outcome, new_id
+from sage.memory.trust_rows import TrustTables
+from sage.memory.verbatim import VerbatimStore
+from sage.types import Outcome
 
-__all__ = ["TrustStore"]
-
-ORIGIN = "trust.origin"
-BUILT_FOR = "trust.codebook"
+__all__ = ["Merged", "TrustStore"]
 
 RELEARNED = 2000
-"""Outcomes that are learned again by themselves when the codebook has changed: some seconds of work."""
+"""Outcomes that are learned by themselves under a codebook that has not seen them: some seconds of work."""
 
-BATCH = 64
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Merged:
+    """What came of merging: records that were newer than those here, of how many machines, and resets."""
+
+    records: int
+    machines: int
+    resets: int
 
 
 class TrustStore:
@@ -53,6 +63,7 @@ class TrustStore:
         self._open_locator = locator
         self._locator: Locator | None = None
         self._book: TrustBook | None = None
+        self._version = -1
         self._seen = -1
         self._lock = threading.RLock()
 
@@ -68,6 +79,10 @@ class TrustStore:
     def book(self) -> Iterator[TrustBook]:
         """The book as it stands now, while nobody writes it. Other processes' changes are seen."""
         with self._lock:
+            seen = self._db.execute("PRAGMA data_version")[0][0]
+            if self._book is None or seen != self._seen:
+                self._catch_up()
+                self._seen = seen
             yield self._current()
 
     def note(self, turn_id: str, context: Context, labels: Mapping[str, int]) -> None:
@@ -91,194 +106,194 @@ class TrustStore:
         Raises:
             TurnNotFound: the outcome belongs to no turn. ValueError: its quality is not in [0, 1].
         """
-        with self._changing():
-            if not self._store.record_outcome(outcome):
-                return False
-            book = self._current()
-            if book.observe(outcome, self._context(outcome.turn_id)):
-                self._write(book.row(outcome.candidate))
+        with self._lock:
+            self._catch_up()
+            context = self._lessons.context(outcome.turn_id)
+            with self._changing():
+                # Few, if any: what another embedder learned since. Whoever holds the lock takes them in.
+                while late := self._lessons.after(self._tables.learned() or 0):
+                    self._take_in(late)
+                if not self._store.record_outcome(outcome):
+                    return False
+                if context is None:  # the turn began since it was looked for
+                    context = self._lessons.context(outcome.turn_id)
+                book = self._current()
+                if context is not None and book.observe(outcome, context):
+                    self._write(book, {outcome.candidate})
+                self._tables.set_learned(self._lessons.newest())
             return True
 
     def reset(self, candidate: str) -> None:
         """Forget what was learned about a candidate, here and wherever this book is merged into."""
-        with self._changing():
-            book = self._current()
-            book.reset(candidate, self._clock.time())
-            self._rewrite(book)
+        with self._lock:
+            self._catch_up()
+            with self._changing():
+                book = self._current()
+                before = dict(book.resets)
+                book.reset(candidate, self._clock.time())
+                self._rewrite(book, before)
 
-    def merge(self, other: TrustBook) -> None:
-        """Take over what another node has learned. Doing it again changes nothing.
+    def merge(self, other: TrustBook) -> Merged:
+        """Take over what other nodes have learned. Doing it again changes nothing.
+
+        What ``other`` says of this very node is left out: nobody knows that better than its own database, and
+        one that was lost and made anew is another node.
 
         Raises:
             ValueError: the other book is of another codebook.
         """
-        with self._changing():
-            book = self._current()
-            book.merge(other, now=self._clock.time())
-            self._rewrite(book)
+        with self._lock:
+            self._catch_up()
+            with self._changing():
+                book = self._current()
+                before, had = dict(book.resets), _versions(book.rows())
+                foreign = [row for row in other.rows() if row.origin != book.origin]
+                strangers = TrustBook(
+                    other.codebook,
+                    origin=other.origin,
+                    half_life=self._half_life,
+                    prior_strength=self._settings.prior_strength,
+                    rows=foreign,
+                    resets=other.resets,
+                )
+                book.merge(strangers, now=self._clock.time())
+                self._rewrite(book, before)
+                has = _versions(book.rows())
+                new = [key for key in _versions(foreign) if key in has and has[key] != had.get(key)]
+                resets = sum(before.get(name) != at for name, at in book.resets.items())
+                return Merged(records=len(new), machines=len({origin for origin, _ in new}), resets=resets)
 
-    def rebuild(
-        self, *, newest: int | None = None, progress: Callable[[int, int], None] | None = None
-    ) -> int:
-        """Learn this node's outcomes again from the stored turns; returns how many there were.
+    def rebuild(self, *, progress: Callable[[int, int], None] | None = None) -> int:
+        """Learn all of this node's outcomes again from the stored turns; returns how many were learned.
 
-        What other nodes taught stays where it was made for the same codebook. ``progress(done, all)``.
+        What other nodes taught stays. Others may read and learn meanwhile: the old rows are replaced at the
+        end, in one transaction. ``progress(done, all)`` counts outcomes.
         """
-        with self._changing():
-            outcomes = self._outcomes(newest)
-            fresh = self._empty([row for row in self._rows() if row.origin != self._origin()])
-            locator = self.locator
-            for start in range(0, len(outcomes), BATCH):
-                batch = outcomes[start : start + BATCH]
-                contexts = locator.locate_all([text for _, text, _ in batch], [at for *_, at in batch])
-                for (outcome, _, labels), context in zip(batch, contexts, strict=True):
-                    fresh.observe(outcome, context)
-                    self.note(outcome.turn_id, context, labels)
+        with self._lock:
+            tables, lessons = self._tables, self._lessons
+            fresh = self._empty([])
+            every = lessons.count(lessons.newest()) if progress else 0
+            row_id = done = learned = 0
+            while page := lessons.after(row_id):
+                learned += len(self._observe(fresh, page))
+                row_id, done = page[-1].row_id, done + len(page)
                 if progress:
-                    progress(start + len(batch), len(outcomes))
-            self._rewrite(fresh)
-            self._set_fact(BUILT_FOR, locator.codebook.id)
-            self._book = fresh
-            return len(outcomes)
+                    progress(min(done, every), every)
+            with self._changing():
+                while page := lessons.after(row_id):
+                    learned += len(self._observe(fresh, page))
+                    row_id = page[-1].row_id
+                foreign = [row for row in tables.rows() if row.origin != tables.origin()]
+                # A reset that came meanwhile empties what was learned before it.
+                self._book = self._empty([*fresh.rows(), *foreign])
+                tables.rewrite(self._book.rows())
+                tables.set_learned(row_id)
+                self._version = tables.changed()
+            return learned
 
     def feedback(self, *, turns: int = 50) -> float:
         """The share of the newest turns that a user or a verifier has judged."""
         rows = self._db.execute(
-            "SELECT count(DISTINCT o.turn_id), (SELECT count(*) FROM turns) FROM outcomes o"
-            " WHERE o.source IN ('user', 'verifier')"
-            " AND o.turn_id IN (SELECT id FROM turns ORDER BY rowid DESC LIMIT ?)",
+            "SELECT count(*), coalesce(sum(judged), 0) FROM (SELECT EXISTS (SELECT 1 FROM outcomes o"
+            " WHERE o.turn_id = t.id AND o.source IN ('user', 'verifier')) AS judged"
+            " FROM turns t ORDER BY t.rowid DESC LIMIT ?)",
             (turns,),
         )
-        judged, there = rows[0]
-        return judged / min(turns, there) if there else 0.0
+        there, judged = rows[0]
+        return judged / there if there else 0.0
+
+    @cached_property
+    def _tables(self) -> TrustTables:
+        return TrustTables(self._db, self.locator.codebook)
+
+    @cached_property
+    def _lessons(self) -> Lessons:
+        return Lessons(self._db, self.locator)
+
+    @property
+    def _half_life(self) -> float:
+        return self._settings.half_life_days * 86_400.0
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
         """One transaction; after a failure the book is read again: it may have learned what was undone."""
-        with self._lock:
-            try:
-                with self._db.transaction():
-                    yield
-            except BaseException:
-                self._book = None
-                raise
+        try:
+            with self._db.transaction():
+                yield
+        except BaseException:
+            self._book = None
+            raise
 
     def _current(self) -> TrustBook:
-        version = self._db.execute("PRAGMA data_version")[0][0]
-        if self._book is None or version != self._seen:
-            self._seen = version
-            self._book = self._empty(self._rows())
-            if self._fact(BUILT_FOR) != self.locator.codebook.id:
-                self.rebuild(newest=RELEARNED)
+        """The book, read again only where trust has changed."""
+        if self._book is None or self._tables.version() != self._version:
+            self._tables.origin()  # made, where it is missing, before a transaction that only reads
+            with self._db.transaction(write=False):
+                self._version = self._tables.version()
+                self._book = self._empty(self._tables.rows())
         return self._book
 
+    def _catch_up(self) -> None:
+        """Learn what was stored without being learned under this codebook: the newest of it, page by page."""
+        tables, lessons = self._tables, self._lessons
+        learned = tables.learned()
+        if learned == lessons.newest() or (learned is None and not lessons.newest()):
+            return
+        row_id = max(learned or 0, lessons.before_newest(RELEARNED))
+        while page := lessons.after(row_id):
+            with self._changing():
+                if tables.learned() is None:  # rows without a note: nobody knows what they hold
+                    tables.rewrite(row for row in tables.rows() if row.origin != tables.origin())
+                    self._version = -1
+                self._take_in(page)
+            row_id = page[-1].row_id
+
+    def _take_in(self, page: list[Lesson]) -> None:
+        """Learn those of a page that nobody has learned meanwhile."""
+        learned = self._tables.learned() or 0
+        new = [lesson for lesson in page if lesson.row_id > learned]
+        if new:
+            book = self._current()
+            self._write(book, set(self._observe(book, new)))
+            self._tables.set_learned(new[-1].row_id)
+
+    def _observe(self, book: TrustBook, page: list[Lesson]) -> list[str]:
+        """Let a book learn; returns whose outcomes it took. What cannot be learned must not stop the rest."""
+        forgotten = self._tables.forgotten()
+        taken = []
+        for lesson in page:
+            outcome = lesson.outcome
+            if lesson.row_id > forgotten.get(outcome.candidate, 0):
+                with contextlib.suppress(ValueError):
+                    if book.observe(outcome, lesson.context):
+                        taken.append(outcome.candidate)
+        return taken
+
+    def _write(self, book: TrustBook, candidates: Iterable[str]) -> None:
+        for candidate in candidates:
+            if row := book.row(candidate):
+                self._tables.write(row)
+        self._version = self._tables.changed()
+
+    def _rewrite(self, book: TrustBook, before: Mapping[str, float]) -> None:
+        """Store all of a book, and those resets that it did not have ``before``."""
+        self._tables.rewrite(book.rows())
+        for candidate, at in book.resets.items():
+            if before.get(candidate) != at:
+                self._tables.set_reset(candidate, at, newest=self._lessons.newest())
+        self._version = self._tables.changed()
+
     def _empty(self, rows: list[TrustRow]) -> TrustBook:
+        """A book of these rows."""
         return TrustBook(
             self.locator.codebook,
-            origin=self._origin(),
-            half_life=self._settings.half_life_days * 86_400.0,
+            origin=self._tables.origin(),
+            half_life=self._half_life,
             prior_strength=self._settings.prior_strength,
             rows=rows,
-            resets=dict(self._db.execute("SELECT candidate, at FROM trust_resets")),
+            resets=self._tables.resets(),
         )
 
-    def _rows(self) -> list[TrustRow]:
-        found = self._db.execute(
-            "SELECT origin, candidate, since, events, at, total, sums, weights, drift FROM trust_rows"
-            " WHERE codebook = ?",
-            (self.locator.codebook.id,),
-        )
-        return [
-            TrustRow(
-                origin=origin,
-                candidate=candidate,
-                since=since,
-                events=events,
-                at=at,
-                total=total,
-                sums=np.frombuffer(sums, "<f8").astype(float),
-                weights=np.frombuffer(weights, "<f8").astype(float),
-                drift=Drift(**json.loads(drift)),
-            )
-            for origin, candidate, since, events, at, total, sums, weights, drift in found
-        ]
 
-    def _write(self, row: TrustRow | None) -> None:
-        if row is None:
-            return
-        self._db.execute(
-            "INSERT OR REPLACE INTO trust_rows"
-            " (codebook, origin, candidate, since, events, at, total, sums, weights, drift)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                self.locator.codebook.id,
-                row.origin,
-                row.candidate,
-                row.since,
-                row.events,
-                row.at,
-                row.total,
-                row.sums.astype("<f8").tobytes(),
-                row.weights.astype("<f8").tobytes(),
-                to_json(row.drift),
-            ),
-        )
-
-    def _rewrite(self, book: TrustBook) -> None:
-        self._db.execute("DELETE FROM trust_rows WHERE codebook = ?", (self.locator.codebook.id,))
-        for row in book.rows():
-            self._write(row)
-        for candidate, at in book.resets.items():
-            self._db.execute(
-                "INSERT OR REPLACE INTO trust_resets (candidate, at) VALUES (?, ?)", (candidate, at)
-            )
-
-    def _context(self, turn_id: str) -> Context:
-        """Where the turn's text lies: as it was noted, or placed anew under another codebook."""
-        rows = self._db.execute(
-            "SELECT c.codebook, c.labels, c.cells, c.membership, t.prompt FROM turns t"
-            " LEFT JOIN contexts c ON c.turn_id = t.id WHERE t.id = ?",
-            (turn_id,),
-        )
-        codebook, labels, cells, membership, prompt = rows[0]
-        if codebook == self.locator.codebook.id:
-            return self.locator.codebook.context(
-                np.frombuffer(cells, "<u2").astype(np.intp), np.frombuffer(membership, "<f4").astype(float)
-            )
-        return self.locator.locate(prompt, self._labels(labels))
-
-    def _labels(self, noted: str | None) -> dict[str, int]:
-        """The labels that were noted, and the first cell of views that there were none for."""
-        known = json.loads(noted) if noted else {}
-        labelled = [view.name for view in self.locator.codebook.views if view.centroids is None]
-        return {name: int(known.get(name, 0)) for name in labelled}
-
-    def _outcomes(self, newest: int | None) -> list[tuple[Outcome, str, dict[str, int]]]:
-        """Outcomes with the text and labels of their turns, oldest first, none from before a reset."""
-        rows = self._db.execute(
-            "SELECT o.event_id, o.turn_id, o.candidate, o.kind, o.quality, o.source, o.at, o.shift, t.prompt,"
-            " c.labels FROM outcomes o JOIN turns t ON t.id = o.turn_id"
-            " LEFT JOIN contexts c ON c.turn_id = o.turn_id"
-            " LEFT JOIN trust_resets r ON r.candidate = o.candidate"
-            " WHERE r.at IS NULL OR o.at >= r.at ORDER BY o.rowid DESC LIMIT ?",
-            (-1 if newest is None else newest,),
-        )
-        names = ("event_id", "turn_id", "candidate", "kind", "quality", "source", "at", "shift")
-        return [
-            (Outcome(**dict(zip(names, row[:8], strict=True))), row[8], self._labels(row[9]))
-            for row in reversed(rows)
-        ]
-
-    def _origin(self) -> str:
-        origin = self._fact(ORIGIN)
-        if origin is None:
-            origin = new_id("node")
-            self._set_fact(ORIGIN, origin)
-        return origin
-
-    def _fact(self, name: str) -> str | None:
-        rows = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,))
-        return str(rows[0][0]) if rows else None
-
-    def _set_fact(self, name: str, value: str) -> None:
-        self._db.execute("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (name, value))
+def _versions(rows: Iterable[TrustRow]) -> dict[tuple[str, str], tuple[float, int]]:
+    return {(row.origin, row.candidate): row.version for row in rows}
