@@ -125,9 +125,9 @@ def test_events_tell_the_turn_in_order(
         "LoadStarted",
         "LoadFinished",
         "StepTaken",
-        "OutcomeRecorded",
         "AtpSettled",
         "TurnEnded",
+        "OutcomeRecorded",
     ]
     assert {event.turn_id for event in heard if type(event).__name__ != "Unloaded"} == {reply.turn_id}
     written = [json.loads(line) for line in (home / "events.jsonl").read_text().splitlines()]

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from sage.economy.pool import card_shift
+from sage.errors import ModelNotFound
 from sage.kernel.teaching import rating
 from sage.memory.books import Books
 from sage.memory.opinion_store import OpinionStore
@@ -16,7 +17,7 @@ from sage.memory.verbatim import VerbatimStore
 from sage.types import Outcome
 from sage.zoo.card import ModelCard
 
-__all__ = ["Stores", "learn"]
+__all__ = ["Stores", "keep", "learn"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,11 +37,39 @@ def learn(outcome: Outcome, card: ModelCard | None, stores: Stores) -> bool:
     of that turn; what a verifier says at once was learned with its drafts.
 
     Raises:
-        TurnNotFound: the outcome belongs to no turn. ValueError: its quality is not in [0, 1].
+        TurnNotFound: the outcome belongs to no turn. ModelNotFound: its candidate had no part in the turn.
+        ValueError: its quality is not in [0, 1].
     """
-    shift = card_shift(card.prior, outcome.kind) if card else 0.0
-    learned = stores.trust.learn(replace(outcome, shift=shift))
+    if outcome.candidate not in _taking_part(outcome.turn_id, stores.turns):
+        raise ModelNotFound(
+            f"{outcome.candidate!r} had no part in {outcome.turn_id}: nothing can be learned of it there.",
+            mend=f"See who had: sage trust explain {outcome.turn_id}",
+        )
+    learned = stores.trust.learn(_shifted(outcome, card))
     if learned and outcome.source == "user":
         told = stores.turns.turn(outcome.turn_id).irp.get("opinions", ())
         stores.opinions.learn(*rating(told, outcome))
     return learned
+
+
+def keep(outcome: Outcome, card: ModelCard | None, stores: Stores) -> bool:
+    """Record an outcome that could not be learned from: who opens the book of trust next does. False when it
+    was known.
+
+    Raises:
+        TurnNotFound: the outcome belongs to no turn.
+    """
+    return stores.turns.record_outcome(_shifted(outcome, card))
+
+
+def _shifted(outcome: Outcome, card: ModelCard | None) -> Outcome:
+    """With what the card claims for this kind of work."""
+    return replace(outcome, shift=card_shift(card.prior, outcome.kind) if card else 0.0)
+
+
+def _taking_part(turn_id: str, turns: VerbatimStore) -> set[str]:
+    """Who was considered for a turn, tried for it, or wrote a draft of it."""
+    decision = turns.decision(turn_id)
+    told = turns.turn(turn_id).irp.get("opinions", ())
+    rows = [*decision.get("candidates", ()), *decision.get("failures", ())]
+    return {row["name"] for row in rows} | {opinion["model"] for opinion in told}

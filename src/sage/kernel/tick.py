@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -28,7 +29,7 @@ from sage.irp.protocol import Limits, Refined
 from sage.kernel.candidates import Pricing, candidate
 from sage.kernel.drafting import Drafting, OnPiece, announce
 from sage.kernel.judge import judge
-from sage.kernel.learning import Stores, learn
+from sage.kernel.learning import Stores, keep, learn
 from sage.kernel.sense import Request, asked_for, count_tokens, labels, sense
 from sage.kernel.teaching import teach
 from sage.kernel.turn import Reply, Turn
@@ -314,7 +315,10 @@ class Kernel:
         refined: Refined[Drafts],
         outcomes: tuple[Outcome, ...],
     ) -> Reply:
-        """Trust, ledger, memory, events; then the reply."""
+        """Ledger, memory, events, trust; then the reply.
+
+        The turn is closed before anything is learned from it: no answer is lost because learning fails.
+        """
         decision = turn.decided
         best = drafts[weighing.weigh(drafts).best]
         if best.model != decision.chosen:
@@ -332,14 +336,19 @@ class Kernel:
             "halt_reason": finish if finish in ("cancelled", "deadline") else refined.halt_reason,
             "opinions": weighing.explain(drafts),
         }
-        for outcome in outcomes:
-            self.learn(outcome)
-        self.opinions.learn(
-            list(dict.fromkeys(draft.model for draft in drafts)),
-            partial(teach, drafts=drafts, outcomes=outcomes, schema=turn.situation.schema is not None),
-        )
         text = best.completion.text
         atp = self._close(turn, "interrupted" if stopped else "done", text, best.model, irp=irp)
+        for outcome in outcomes:
+            try:
+                self.learn(outcome)
+            except (SageError, ValueError):
+                with suppress(SageError, ValueError):
+                    keep(outcome, self.catalog.get(outcome.candidate), self.stores)
+        with suppress(SageError, ValueError):
+            self.opinions.learn(
+                list(dict.fromkeys(draft.model for draft in drafts)),
+                partial(teach, drafts=drafts, outcomes=outcomes, schema=turn.situation.schema is not None),
+            )
         return Reply(
             turn_id=turn.id,
             answer=text,
