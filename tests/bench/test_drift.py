@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -124,6 +125,10 @@ def test_who_forgets_comes_away_from_a_fallen_model_sooner() -> None:
     assert shares[0] > 0.5 > 0.1 > shares[1]
     peer.freeze()
     assert {peer.choose(query) for _ in range(5)} == {1}
+    other = replace(query, category="another")
+    before = peer._counts[query.category].copy()
+    peer.learn(other, 1, 1.0)
+    assert (peer._counts[query.category] == before).all()  # a topic fades by its own requests
 
 
 @pytest.mark.slow

@@ -40,7 +40,8 @@ LEAST_SHARE = 0.1
 """Share that a model must have had before for its loss to be measured."""
 
 HALF_LIFE = 300.0
-"""Requests after which an outcome counts half for the discounted peer."""
+"""Requests of its topic after which an outcome counts half for the discounted peer. Counted over all topics
+together, it forgets faster than it learns: 1.7 times the regret."""
 
 DEFINITIONS = {
     "world": f"{TOPICS} topics; the quality of each model in each topic is drawn from 0.3 to 0.9; the model "
@@ -56,7 +57,7 @@ DEFINITIONS = {
     "come back to (seeds_left counts them)",
     "healed_in_300": "share of these seeds in which that took 300 requests or less",
     "thompson": "Beta posteriors whose counts never fade; thompson_topic is told the true topic; "
-    f"thompson_discounted is told it too, and its counts halve every {HALF_LIFE:g} requests",
+    f"thompson_discounted is told it too, and its counts halve every {HALF_LIFE:g} requests of a topic",
     "spread": "median and, with _low and _high, extremes over seeds; a seed in which the policy gave the "
     f"model less than {LEAST_SHARE:.0%} before is left out of under_5, share_ill and healed (seeds_used)",
 }
@@ -76,7 +77,7 @@ class Figures:
 
 class TopicThompson(Bandit):
     """Thompson sampling that is told the true topic, each with posteriors of its own; counts halve every
-    ``half_life`` requests, and infinity never forgets."""
+    ``half_life`` requests of their topic, and infinity never forgets."""
 
     def __init__(
         self, name: str, models: int, random: np.random.Generator, *, half_life: float = math.inf
@@ -95,10 +96,9 @@ class TopicThompson(Bandit):
         return int(self._random.beta(good, bad).argmax())
 
     def learn(self, query: Query, arm: int, quality: float) -> None:
-        """Every count fades; this one is added for its topic."""
-        for counts in self._counts.values():
-            counts *= self._keep
+        """The counts of this topic fade, and this one is added."""
         counts = self._counts.setdefault(query.category, np.zeros((2, self._models)))
+        counts *= self._keep
         counts[:, arm] += quality, 1.0 - quality
 
 
