@@ -44,7 +44,7 @@ bench: $(VENV)/.dev  ## measure again what the README shows (docs/bench), then r
 
 ROUTE := $(BIN)/sage bench route --train
 
-bench-route: $(VENV)/.dev  ## compare routers on recorded outcomes, hours: make bench-route DATA=DIR
+bench-route: $(VENV)/.dev  ## compare routers on recorded outcomes (takes long): make bench-route DATA=DIR
 	@test -n "$(DATA)" || { echo "Name the folder of the data sets: make bench-route DATA=DIR"; exit 1; }
 	$(ROUTE) $(DATA)/mmlupro-small-dev --json docs/bench/route_small.json
 	$(ROUTE) $(DATA)/mmlupro-dev --json docs/bench/route_all.json
