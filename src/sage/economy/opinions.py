@@ -53,8 +53,8 @@ DEFAULT_WEIGHTS = Weights(
     values=(0.51, 0.16, 0.23, 0.69, 0.09, 0.84, 0.30, -0.28, -0.19, 0.18, -0.34, 0.18, 0.32, 0.05, 0.02),
     alpha=1.5,
 )
-"""Fitted by :class:`sage.bench.cascade.Learned` on MMLU-Pro (Apache-2.0): the mean of what 28 models and the
-14 smallest of them give, which differ by less than 0.2."""
+"""Fitted on MMLU-Pro (Apache-2.0), the mean of what 28 models and the 14 smallest give; fit them again by
+``python -m sage.bench.weights --data DIR...``."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
