@@ -59,7 +59,12 @@ class AtpSettings(_Section):
     recovery_per_s: float = Field(
         1.0, ge=0, description="ATP that come back each second: 1 lets one worker run all the time."
     )
-    grant: float = Field(30.0, gt=0, description="The most ATP one request may spend.")
+    grant: float = Field(
+        30.0,
+        gt=0,
+        description="The most ATP set aside for one request. No further draft is begun beyond them; one that "
+        "takes longer than it should is charged all the same.",
+    )
 
 
 class SelectorSettings(_Section):

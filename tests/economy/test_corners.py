@@ -12,7 +12,7 @@ import pytest
 from sage.economy.context import Codebook, View
 from sage.economy.filters import Limits
 from sage.economy.pool import Pool
-from sage.economy.selector import Selector
+from sage.economy.selector import RECORDED, Selector
 
 Make = Callable[..., Any]
 
@@ -41,7 +41,7 @@ def test_equal_many_go_to_the_first(
     decision = Selector(hot_bonus=1.2, price_scale=10.0).choose(
         make_situation(), place(), pool, make_book(), limits=PLENTY, now=0.0
     )
-    assert [s.name for s in decision.candidates] == [f"m{i}" for i in range(10)]
+    assert [s.name for s in decision.candidates] == [f"m{i}" for i in range(RECORDED)]
 
 
 def test_a_trial_that_is_too_dear_does_not_stop_exploring(

@@ -137,7 +137,7 @@ def test_who_is_tried_is_in_the_record_however_far_down(make_candidate: Make, ch
         names = [s.name for s in decision.candidates]
         assert decision.chosen in names
         assert len(names) == len(set(names)) == RECORDED
-        assert decision.others == 190
+        assert decision.others == 192
         ranks.append(int(decision.chosen[1:]))
     assert max(ranks) > RECORDED
 

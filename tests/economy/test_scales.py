@@ -59,7 +59,7 @@ def test_experts_of_a_layer(make_candidate: Make, make_situation: MakeSituation,
         number = int(decision.chosen.removeprefix("expert-"))
         right += number % 8 == home[token]
         loaded += number < 16
-        assert len(decision.candidates) == 10
+        assert len(decision.candidates) == 8
     assert right > 70  # of 100, where chance is 12
     assert loaded > 90  # of 100, where chance is 25: two experts of each cell are loaded
 

@@ -91,7 +91,12 @@ def _frontier(axes: Any, rows: Sequence[Row], unit: str) -> None:
         )
         if row["policy"] == "singles":
             axes.plot([cost for cost, _ in points], [100 * q for _, q in points], "o", color=colour)
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(f"cost, {unit}")
     axes.set_ylabel("score, percent")
     axes.grid(alpha=0.3)

@@ -96,7 +96,7 @@ def figures(
     row: dict[str, Any] = {
         "score": _round(statistics.fmean(means)),
         "score_macro": _round(statistics.fmean(macros)),
-        "score_sd": _round(statistics.stdev(means) if len(means) > 1 else 0.0),
+        "score_sd": _round(statistics.stdev(means)) if len(means) > 1 else None,
         "score_se": _round(statistics.fmean(errors)),
         "calls": _round(statistics.fmean(calls)),
         "cost": None if np.isnan(price) else _round(price),

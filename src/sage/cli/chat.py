@@ -44,7 +44,7 @@ def chat(
         if model is not None and model.partition(":")[0] != "sage":
             find_card(kernel.catalog, model)
         notes().print(f"[dim]session {session} · {HELP}[/dim]")
-        last = None
+        last: str | None = None
         while (line := _read_line()) is not None:
             command = line.strip().lower()
             if command in ("/exit", "/quit"):
@@ -58,10 +58,11 @@ def chat(
                 elif last is None:
                     notes().print("[dim]There is no answer yet.[/dim]")
                 elif command == "/why":
-                    notes().print(last.decision.reason, markup=False)
+                    reason = kernel.store.decision(last).get("reason", "Nobody had been chosen yet.")
+                    notes().print(reason, markup=False)
                 else:
                     quality = float(command == "/good")
-                    new = rate_turn(kernel.store, kernel.learn, kernel.clock, last.turn_id, quality)
+                    new = rate_turn(kernel.store, kernel.learn, kernel.clock, last, quality)
                     said = "Noted." if new else "This answer was rated before; nothing changed."
                     notes().print(said, style="dim")
                 continue
@@ -69,11 +70,13 @@ def chat(
             try:
                 with printing(kernel.bus) as printer:
                     request = Request(messages=messages, session=session, model=model, dial=turned)
-                    last = kernel.tick(request, on_piece=printer.on_piece)
-                    printer.show(last)
+                    reply = kernel.tick(request, on_piece=printer.on_piece)
+                    last = reply.turn_id
+                    printer.show(reply)
             except Terminated:
                 raise
             except KeyboardInterrupt:
+                last = next((turn.id for turn in kernel.store.turns(session=session, limit=1)), last)
                 notes().print("[dim]Stopped; what was said is kept in the log.[/dim]")
             except SageError as error:
                 fail(error)

@@ -265,12 +265,12 @@ def check_models(sound: Sequence[str], missing: Sequence[str], damaged: Mapping[
 
 def check_embedder(why_no_minilm: str) -> Check:
     """How texts are told apart when trust is kept by context."""
-    if why_no_minilm:
-        why, _, mend = why_no_minilm.partition(": ")
-        return Check(
-            name="embedder", status="OK", detail=f"words and characters; {why} (better with: {mend})"
-        )
-    return Check(name="embedder", status="OK", detail="words, characters and MiniLM")
+    if not why_no_minilm:
+        return Check(name="embedder", status="OK", detail="words, characters and MiniLM")
+    why, _, mend = why_no_minilm.partition(": ")
+    if "not" not in why:  # it is here, and damaged
+        return Check(name="embedder", status="WARN", detail=f"words and characters alone: {why}", mend=mend)
+    return Check(name="embedder", status="OK", detail=f"words and characters; {why} (better with: {mend})")
 
 
 def check_round_trip(run: Callable[[], float]) -> Check:

@@ -113,11 +113,12 @@ def pull(
 
     A pull that is stopped goes on where it was.
     """
-    from sage.cli.render import console, human_bytes
+    from sage.cli.render import console, human_bytes, notes
     from sage.config import load_settings, sage_home
     from sage.errors import Interrupted, UsageError
     from sage.events import EventBus, ModelPulled
     from sage.zoo import sources
+    from sage.zoo.card import EMBEDDING
     from sage.zoo.catalog import add_user_card, default_cards, every_card, find_card
 
     home, offline = sage_home(), load_settings().models.offline
@@ -136,6 +137,8 @@ def pull(
         if card.backend == "fake":
             console().print(f"{card.name}: scripted, there is nothing to pull", markup=False)
             continue
+        if card.backend == EMBEDDING and (lacking := _lacking_libraries()):
+            notes().print(f"To use it: {lacking}", markup=False)
         was = sources.state(card, home)
         if was == "absent":
             _consent(card, yes=yes)
@@ -164,6 +167,15 @@ def pull(
         elif was != "absent":
             done = f"was damaged; fetched again: {done}"
         console().print(f"{card.name}: {done}", markup=False)
+
+
+def _lacking_libraries() -> str:
+    """The command that installs what runs the embedding model; empty where it is there."""
+    from importlib.util import find_spec
+
+    from sage.memory.minilm import INSTALL
+
+    return "" if all(find_spec(name) for name in ("onnxruntime", "tokenizers")) else INSTALL
 
 
 def _refuse_path(what: str, catalog: dict[str, ModelCard]) -> None:

@@ -38,7 +38,9 @@ DialOption = Annotated[
 ]
 MaxAtpOption = Annotated[
     float | None,
-    typer.Option(min=0.0, metavar="ATP", help="Leave out models that would cost more than this."),
+    typer.Option(
+        min=0.0, metavar="ATP", help="Choose nobody dearer, and begin no further draft, beyond this."
+    ),
 ]
 MaxUsdOption = Annotated[
     float | None,

@@ -64,9 +64,15 @@ def emit_json(value: Any) -> None:
     sys.stdout.flush()
 
 
+PIPE_WIDTH = 200
+"""Columns of a table that goes to a file or a pipe: nothing is cut there."""
+
+
 def print_table(table: Table, *, width: int | None = None) -> None:
     """A table on stdout; without blanks at the ends of lines where it is piped."""
     out = console()
+    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
+        out.width = PIPE_WIDTH
     out.width = width or out.width
     if sys.stdout.isatty():
         out.print(table)

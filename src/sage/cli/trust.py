@@ -51,7 +51,9 @@ def show(
     if len(cards) > FULL_MODELS:
         note = "spread and evidence of one: sage trust show MODEL"
     else:
-        note = "n: evidence, in outcomes faded by age; without any, quality is the card's own."
+        note = (
+            "n: evidence, in outcomes faded by age. Without any, the card counts, and how others did there."
+        )
     console().print(note, style="dim")
 
 
@@ -179,8 +181,11 @@ def reset(
     from sage.zoo.catalog import find_card, load_catalog
 
     home = sage_home()
-    name = find_card(load_catalog(home), model).name
     with open_stores(home, load_settings(), SystemClock()) as stores:
+        with stores.trust.book() as book:
+            known = any(row.candidate == model for row in book.rows())
+        # What was learned of a model that is gone from the catalog can be forgotten too.
+        name = model if known else find_card(load_catalog(home), model).name
         stores.trust.reset(name)
     console().print(f"What was learned about {name} is forgotten; its card counts again.", markup=False)
 

@@ -49,7 +49,7 @@ all says."""
 FAMILIAR = 20.0
 """Outcomes of anyone in a context after which half of what it adds is left to find out."""
 
-RECORDED = 10
+RECORDED = 8
 """Candidates in a decision record: nobody reads more, and a record of a thousand costs milliseconds."""
 
 EXPLAINED = 20
@@ -288,13 +288,13 @@ def _draw(beliefs: Beliefs, random: np.random.Generator) -> Floats:
 
 def _best_first(lines: npt.NDArray[np.intp], score: Floats, price: Floats) -> list[int]:
     """The best of these candidates by score; the cheaper on a tie, then the one that comes first."""
-    if len(lines) > RECORDED:  # equals of the tenth stay, for the price to decide among them
+    if len(lines) > RECORDED:  # equals of the last stay, for the price to decide among them
         lines = lines[score[lines] >= np.partition(score[lines], -RECORDED)[-RECORDED]]
     return [int(lines[i]) for i in np.lexsort((lines, price[lines], -score[lines]))[:RECORDED]]
 
 
 def _records(pool: Pool, ranked: Sequence[int], columns: tuple[Floats, ...]) -> tuple[CandidateScore, ...]:
-    rows = zip(*(column[ranked].tolist() for column in columns), strict=True)
+    rows = np.array(columns)[:, ranked].T.tolist()
     records = []
     for line, (mean, sd, evidence, price, cheap, persist, score, atp) in zip(ranked, rows, strict=True):
         candidate = pool.candidates[line]

@@ -268,18 +268,18 @@ class TrustBook:
     def _watch(self, line: int, outcome: Outcome, context: Context, weight: float) -> None:
         """Hold an outcome against what was expected; where a candidate has changed, move what is believed of
         it."""
-        expected = self._fit.read(
+        prior = float(self._priors[line])
+        expected = self._fit.expect(
             self._all,
-            slice(line, line + 1),
+            line,
             context,
-            priors=self._priors[line : line + 1],
-            shifts=np.array([outcome.shift]),
-            families=None,
+            prior=prior,
+            shift=outcome.shift,
             now=outcome.at,
             half_life=self._half_life,
         )
         old = self._drifts[line]
-        seen = old.see(expected=float(expected.mean[0]), quality=outcome.quality, weight=weight)
+        seen = old.see(expected=expected, quality=outcome.quality, weight=weight)
         alarmed = float(self._learned) if seen.alarm else old.alarmed
         self._set_drift(line, replace(seen.state, last=float(self._learned), alarmed=alarmed))
         if seen.move:

@@ -224,6 +224,8 @@ class Kernel:
         # beyond its grant is charged too.
         prices = [score.est_atp for score in turn.decided.candidates[: self.settings.irp.max_steps]]
         want = min(self.settings.atp.grant, max(LEAST_GRANT, 2.0 * sum(prices)))
+        if turn.situation.max_atp is not None:
+            want = min(want, turn.situation.max_atp)
         turn.granted = self.books.grant(turn.id, want=want, need=min(prices[0], want, LEAST_GRANT))
         announce(turn, turn.decided, self.store, self.bus)
 
@@ -324,7 +326,7 @@ class Kernel:
         if best.model != decision.chosen:
             reason = (
                 f"{best.model} after {refined.steps} drafts: its answer is the likeliest to be right. "
-                f"The first choice was {decision.reason}"
+                f"First chosen was {decision.chosen}: {decision.reason}"
             )
             decision = replace(decision, chosen=best.model, mode="escalated", reason=reason)
             announce(turn, decision, self.store, self.bus)

@@ -60,6 +60,7 @@ def book_to_json(book: TrustBook) -> str:
     book_json = {
         "format": FORMAT,
         "codebook": book.codebook.id,
+        "views": [view.name for view in book.codebook.views],
         "origin": book.origin,
         "resets": dict(book.resets),
         "rows": rows,
@@ -78,8 +79,10 @@ def book_from_json(text: str, codebook: Codebook, *, now: float) -> TrustBook:
         if not isinstance(found, dict) or found.get("format") != FORMAT:
             raise ValueError(f"it is not in the form {FORMAT}")
         if (theirs := _name(found["codebook"])) != codebook.id:
+            views = ", ".join(_name(view) for view in found.get("views", []))
+            ours = ", ".join(view.name for view in codebook.views)
             raise UsageError(
-                f"This trust was learned under codebook {theirs}, yours is {codebook.id}.",
+                f"This trust was learned under codebook {theirs} ({views}), yours is {codebook.id} ({ours}).",
                 mend="Use the same embedder on both machines: see sage doctor",
             )
         for part, kind in (("rows", list), ("resets", dict)):
@@ -100,7 +103,8 @@ def book_from_json(text: str, codebook: Codebook, *, now: float) -> TrustBook:
     except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
         why = str(error)[:MAX_NAME].encode(errors="backslashreplace").decode()
         raise UnsafeFile(
-            f"This is no trust that SAGE has written: {why}", mend="sage trust export"
+            f"This is no trust that SAGE has written: {why}",
+            mend="On the other machine: sage trust export FILE",
         ) from error
 
 
@@ -141,6 +145,8 @@ def _name(name: object) -> str:
     if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME:
         raise ValueError(f"a name has 1 to {MAX_NAME} characters")
     name.encode()
+    if not name.isprintable():
+        raise ValueError("a name holds what cannot be shown")
     return name
 
 
