@@ -97,6 +97,10 @@ def _frontier(axes: Any, rows: Sequence[Row], unit: str) -> None:
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
+    # The oracle is far above all else, which would be drawn flat for its sake.
+    seen = [q for row in rows if row["policy"] != "oracle" for _, q in row["points"]]
+    room = 0.08 * (max(seen) - min(seen))
+    axes.set_ylim(100 * (min(seen) - room), 100 * min(1.0, max(seen) + 3 * room))
     axes.set_xlabel(f"cost, {unit}")
     axes.set_ylabel("score, percent")
     axes.grid(alpha=0.3)
