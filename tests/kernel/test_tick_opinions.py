@@ -40,7 +40,7 @@ def test_a_doubtful_draft_is_escalated(make_card: MakeCard, make_kernel: MakeKer
     assert (reply.answer, reply.model, reply.draft) == ("Shakespeare", "sure", 1)
     assert (reply.decision.mode, reply.decision.chosen) == ("escalated", "sure")
     assert reply.decision.reason.startswith("sure after 2 drafts: its answer is the likeliest to be right.")
-    assert "The first choice was doubtful before sure" in reply.decision.reason
+    assert "First chosen was doubtful: doubtful before sure" in reply.decision.reason
     first, second = reply.irp["energy"]
     assert first > 0.5
     assert second < first

@@ -36,6 +36,9 @@ CELL = 10.0
 FAMILY = 20.0
 """Outcomes that "no different from the card" counts for, where relatives surprised."""
 
+LOOKS = 4
+"""Outcomes between two looks at a line that had none."""
+
 MOST_PASSES, SETTLED = 50, 1e-3
 """A fit from nothing alternates until no difficulty moves by more; four to twenty passes are usual."""
 
@@ -184,9 +187,10 @@ class Fit:
         self._weight[cells] = weights @ kept
         self._at[cells] = now
         difficulty = self._difficulty(slice(None), now, half_life)
-        # Difficulties have moved under the other lines too: one of them is looked at again, in turn.
-        self._turn = (self._turn + 1) % count
-        for moved in (self._turn, line):
+        # Difficulties have moved under the other lines too: now and then one is looked at again, in turn.
+        self._turn += 1
+        others = () if self._turn % LOOKS else (self._turn // LOOKS % count,)
+        for moved in (*others, line):
             weights = evidence.weights[:, moved]
             excess = evidence.sums[:, moved] - weights * difficulty
             self._surplus[moved] = excess @ self._read

@@ -52,6 +52,9 @@ FAMILIAR = 20.0
 RECORDED = 8
 """Candidates in a decision record: nobody reads more, and a record of a thousand costs milliseconds."""
 
+FEW = 64
+"""Candidates that are sorted sooner than sifted."""
+
 EXPLAINED = 20
 """Candidates whose exclusion is put in words, where others are left; with nobody left, all are."""
 
@@ -288,9 +291,10 @@ def _draw(beliefs: Beliefs, random: np.random.Generator) -> Floats:
 
 def _best_first(lines: npt.NDArray[np.intp], score: Floats, price: Floats) -> list[int]:
     """The best of these candidates by score; the cheaper on a tie, then the one that comes first."""
-    if len(lines) > RECORDED:  # equals of the last stay, for the price to decide among them
+    if len(lines) > FEW:  # equals of the last stay, for the price to decide among them
         lines = lines[score[lines] >= np.partition(score[lines], -RECORDED)[-RECORDED]]
-    return [int(lines[i]) for i in np.lexsort((lines, price[lines], -score[lines]))[:RECORDED]]
+    order = zip((-score[lines]).tolist(), price[lines].tolist(), lines.tolist(), strict=True)
+    return [line for _, _, line in sorted(order)[:RECORDED]]
 
 
 def _records(pool: Pool, ranked: Sequence[int], columns: tuple[Floats, ...]) -> tuple[CandidateScore, ...]:
