@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from sage.clock import SystemClock
+from sage.config import load_settings
+from sage.kernel.session import open_stores
+from sage.types import Outcome
 
 
 @pytest.fixture
@@ -30,6 +36,26 @@ def test_a_reset_gives_the_card_its_word_back(taught: Any) -> None:
     rows = json.loads(taught("trust", "show", "good", "--json").stdout)
     assert [(row["quality"], row["evidence"]) for row in rows] == [(0.8, 0.0)] * 7
     assert taught("trust", "reset", "nobody").returncode == 3
+
+
+def test_a_model_that_has_become_worse_is_named(run_sage: Any, fakes: Any, home: Path) -> None:
+    fakes(good={"prior": 0.8})
+    turn = json.loads(run_sage("ask", "--json", "hi there").stdout)["turn_id"]
+    assert "the text: " in run_sage("trust", "explain", turn).stdout
+    with open_stores(home, load_settings(), SystemClock()) as stores:
+        for number in range(120):
+            told = Outcome(
+                event_id=f"e{number}",
+                turn_id=turn,
+                candidate="good",
+                kind="chat",
+                quality=float(number < 60),
+                source="verifier",
+                at=time.time(),
+            )
+            stores.trust.learn(told)
+    shown = run_sage("trust", "show").stdout
+    assert "good has become worse by 0." in shown
 
 
 def test_trust_moves_to_another_home(taught: Any, tmp_path: Path, home: Path) -> None:

@@ -41,6 +41,7 @@ def show(
     cards = [find_card(catalog, model)] if model else [c for c in catalog.values() if present(c, home)]
     with open_stores(home, load_settings(), clock) as stores, stores.trust.book() as book:
         rows = [row for card in cards for row in trust_rows(book, card.name, card.prior, clock.time())]
+        fallen = {card.name: drift.level for card in cards if (drift := book.drift(card.name)).disgraced}
     if json:
         emit_json(rows)
         return
@@ -55,6 +56,10 @@ def show(
             "n: evidence, in outcomes faded by age. Without any, the card counts, and how others did there."
         )
     console().print(note, style="dim")
+    for name, level in fallen.items():
+        console().print(
+            f"{name} has become worse by {-level:.2f}; it is tried again now and then", markup=False
+        )
 
 
 @app.command()
@@ -74,11 +79,13 @@ def explain(
     from sage.clock import SystemClock
     from sage.config import load_settings, sage_home
     from sage.kernel.session import open_stores
+    from sage.memory.structure import describe_structure
     from sage.types import Rule
 
     with open_stores(sage_home(), load_settings(), SystemClock()) as stores:
         turn = stores.turns.turn(turn_id)
         decision = stores.turns.decision(turn.id)
+        signs = stores.trust.signs(turn.id)
     if json:
         emit_json({"turn_id": turn.id, **decision})
         return
@@ -96,6 +103,8 @@ def explain(
     out.print(decision_table(decision["candidates"], chosen=decision["chosen"], rule=rule))
     if rule:
         out.print(rule_line(rule), style="dim", markup=False)
+    if "structure" in signs:
+        out.print(f"the text: {describe_structure(signs['structure'])}", style="dim", markup=False)
     if decision.get("others"):
         out.print(f"and {decision['others']} more candidates below these", style="dim")
     for name, why in decision["excluded"].items():

@@ -191,6 +191,11 @@ class TrustStore:
                 self._version = tables.changed()
             return learned
 
+    def signs(self, turn_id: str) -> dict[str, int]:
+        """What plain signs told of a turn's text: cells of the views without centroids; empty if unknown."""
+        rows = self._db.execute("SELECT labels FROM contexts WHERE turn_id = ?", (turn_id,))
+        return {name: int(label) for name, label in json.loads(rows[0][0]).items()} if rows else {}
+
     def feedback(self, *, turns: int = 50) -> float:
         """The share of the newest turns that a user or a verifier has judged."""
         rows = self._db.execute(
