@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,7 @@ __all__ = ["SPREAD", "Beliefs", "Fit", "Sums"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
+Level = TypeVar("Level", float, npt.NDArray[np.float64])
 
 CELL = 10.0
 """Outcomes that the overall belief counts for within one cell."""
@@ -195,7 +197,7 @@ class Fit:
             excess = evidence.sums[:, moved] - weights * difficulty
             self._surplus[moved] = excess @ self._read
         surplus, total = float(self._surplus[line] * kept[line]), float(evidence.total[line] * kept[line])
-        level = (surplus + self._strength * float(priors[line])) / (total + self._strength)
+        level = self._level(surplus, total, float(priors[line]))
         self._variety.look(line, excess - level * weights, weights, self._read)
 
     def refresh(self, evidence: Sums, *, priors: Floats, now: float, half_life: float) -> None:
@@ -242,7 +244,7 @@ class Fit:
         total = evidence.total[lines] * kept
         if families is not None:
             priors = priors + self._relatives(lines, kept, total, priors, families)
-        overall = (self._surplus[lines] * kept + self._strength * priors) / (total + self._strength)
+        overall = self._level(self._surplus[lines] * kept, total, priors)
         cells = context.cells
         weights = evidence.weights.take(cells, 0)[:, lines] * kept
         sums = evidence.sums.take(cells, 0)[:, lines] * kept
@@ -275,7 +277,7 @@ class Fit:
         """The mean that :meth:`read` believes of one candidate without relatives, at a third of its cost."""
         kept = math.exp2(min((float(evidence.at[line]) - now) / half_life, 0.0))
         total = float(evidence.total[line]) * kept
-        overall = (float(self._surplus[line]) * kept + self._strength * prior) / (total + self._strength)
+        overall = self._level(float(self._surplus[line]) * kept, total, prior)
         cells = context.cells
         weights = evidence.weights[cells, line] * kept
         start = overall + self._difficulty(cells, now, half_life)
@@ -289,8 +291,11 @@ class Fit:
         return np.asarray(np.minimum(np.maximum(difficulty, -1.0), 1.0))
 
     def _overall(self, lines: slice, kept: Floats, evidence: Sums, priors: Floats) -> Floats:
-        prior = self._strength * priors
-        return (self._surplus[lines] * kept + prior) / (evidence.total[lines] * kept + self._strength)
+        return self._level(self._surplus[lines] * kept, evidence.total[lines] * kept, priors)
+
+    def _level(self, surplus: Level, total: Level, prior: Level) -> Level:
+        """Overall quality: what was earned beyond difficulty, shrunk to the card's prior."""
+        return (surplus + self._strength * prior) / (total + self._strength)
 
     def _relatives(
         self, lines: slice | Ints, kept: Floats, total: Floats, priors: Floats, families: Ints

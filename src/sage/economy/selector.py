@@ -112,7 +112,9 @@ class Selector:
         """
         lines, rejected = self._field(situation, pool, limits, pinned)
         beliefs = self._beliefs(situation, context, pool, trust, now)
-        explore_atp = None if random is None or state == "CRISIS" else limits.explore_atp
+        if state == "CRISIS":
+            random = None
+        explore_atp = None if random is None else limits.explore_atp
         rule = self._rule(dial, state, float(beliefs.total.sum()), explore_atp)
         price, cheap, persist = self._factors(pool, rule)
         score = permission(rule.form, beliefs.mean, cheap, persist)
@@ -121,7 +123,7 @@ class Selector:
         mode: DecisionMode = "pinned"
         if not pinned:
             tried = winner
-            if random is not None and state != "CRISIS" and len(lines) > 1:
+            if random is not None and len(lines) > 1:
                 # Who costs too much to try is not tried, and does not keep others from it.
                 may = lines[pool.atp[lines] - pool.atp[winner] <= limits.explore_atp]
                 due = trust.due_for_trial(pool.index, _only(may, beliefs.mean))
