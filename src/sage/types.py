@@ -256,6 +256,11 @@ class Completion:
     valid: bool = True
 
     @property
+    def ended(self) -> bool:
+        """Whether its author ended it, or the room for it did; what was cut off says nothing of the whole."""
+        return self.finish_reason in ("stop", "length")
+
+    @property
     def prompt_tok_s(self) -> float | None:
         """Prompt tokens read a second; None where too few were read to tell the rate from the start-up."""
         read = self.prompt_tokens - self.cached_tokens

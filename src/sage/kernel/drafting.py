@@ -124,7 +124,7 @@ class Drafting:
             ("generate_tok_s", completion.generate_tok_s),
             (answer_tokens(situation.kind), float(completion.completion_tokens) or None),
         ]
-        if completion.finish_reason in ("stop", "length"):
+        if completion.ended:
             self.books.measure(name, measured)
         self.bus.emit(
             StepTaken(

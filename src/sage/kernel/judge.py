@@ -33,7 +33,7 @@ def judge(
     """
     first: dict[str, Draft] = {}
     for draft in drafts:
-        if draft.completion.finish_reason in ("stop", "length"):
+        if draft.completion.ended:
             first.setdefault(draft.model, draft)
     outcomes: list[Outcome] = []
     for model, draft in first.items():

@@ -17,7 +17,7 @@ from sage.economy.evidence import Evidence
 from sage.economy.trust import SOURCE_WEIGHT
 from sage.irp.plugins.language import LOOPING, Draft, Drafts, doubt, repetition
 from sage.kernel.judge import comparable
-from sage.kernel.weighing import answer_groups, ended, marks_of
+from sage.kernel.weighing import answer_groups, marks_of
 from sage.types import Outcome
 
 __all__ = ["rating", "teach"]
@@ -39,7 +39,7 @@ def teach(evidence: Evidence, drafts: Drafts, outcomes: Sequence[Outcome], *, sc
     """
     line = {name: number for number, name in enumerate(evidence.names)}
     told = {outcome.candidate: outcome for outcome in outcomes}
-    whole = [draft for draft in drafts if ended(draft)]
+    whole = [draft for draft in drafts if draft.completion.ended]
     judged: dict[str, Draft] = {}
     for draft in whole:
         if draft.model in told:

@@ -24,7 +24,7 @@ from sage.irp.plugins.language import LOOPING, Draft, Drafts, Weighed, doubt, re
 from sage.kernel.judge import alike, comparable
 from sage.types import Decision
 
-__all__ = ["Weighing", "accept_at", "answer_groups", "ended", "marks_of"]
+__all__ = ["Weighing", "accept_at", "answer_groups", "marks_of"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -44,16 +44,11 @@ def accept_at(accept: float, dial: float) -> float:
     return accept * min(1.0, 2.0 * (1.0 - dial))
 
 
-def ended(draft: Draft) -> bool:
-    """Whether its author ended it: half an answer says nothing of the whole."""
-    return draft.completion.finish_reason in ("stop", "length")
-
-
 def answer_groups(drafts: Sequence[Draft]) -> list[int]:
     """The group of each draft: short answers that say the same share one; -1 is no answer, or half of one."""
     groups: list[int] = []
     for number, draft in enumerate(drafts):
-        if not draft.valid or not ended(draft):
+        if not draft.valid or not draft.completion.ended:
             groups.append(-1)
             continue
         text = draft.completion.text
@@ -164,7 +159,7 @@ class Weighing:
         heard: set[tuple[int, int]] = set()
         for number, key in enumerate(zip(who.tolist(), groups, strict=True)):
             # A model that says the same again agrees with itself: that is no evidence, nor is half an answer.
-            if key not in heard and ended(drafts[number]):
+            if key not in heard and drafts[number].completion.ended:
                 heard.add(key)
                 one = slice(number, number + 1)
                 opinions.hear(np.array([rows[number]]), who[one], at[one], shifts[one])
