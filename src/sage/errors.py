@@ -17,6 +17,9 @@
     │   ├── WorkerDied        4  503
     │   ├── DeadlineExceeded  4  504
     │   ├── DownloadFailed    4  502
+    │   ├── RemoteFailed      4  502   a server of models failed, or spoke nonsense
+    │   │   └── RateLimited   4  429   it asks for patience
+    │   ├── HomeInUse         4  503   another process holds the models of this SAGE_HOME
     │   ├── BackendMissing    4  501
     │   └── StoreError        4  500
     ├── UnsafeFile            5  422   refused: it is not what it claims to be
@@ -39,12 +42,15 @@ __all__ = [
     "DeadlineExceeded",
     "DoesNotFit",
     "DownloadFailed",
+    "HomeInUse",
     "Interrupted",
     "LoadFailed",
     "ModelNotFound",
     "NoCandidate",
     "NoDiskSpace",
     "NotFound",
+    "RateLimited",
+    "RemoteFailed",
     "ResourceError",
     "SageError",
     "StoreError",
@@ -156,6 +162,22 @@ class DownloadFailed(ResourceError):
     """A source could not deliver the file."""
 
     http_status = 502
+
+
+class RemoteFailed(ResourceError):
+    """A server that runs a model failed, hung, cut its answer, or did not answer as such a server does."""
+
+    http_status = 502
+
+
+class RateLimited(RemoteFailed):
+    """The server asks not to be asked for a while; the message says how long."""
+
+    http_status = 429
+
+
+class HomeInUse(ResourceError):
+    """Another process holds the models of this ``SAGE_HOME``, and did not let go of them in time."""
 
 
 class BackendMissing(ResourceError):

@@ -138,7 +138,7 @@ def test_a_fake_model_is_always_here(home: Path) -> None:
         (ENTRY.replace("bytes = 10", "bytes = 1.5"), "model 'mine' has bytes = 1.5"),
         (ENTRY.replace('license = "MIT"', ""), "model 'mine' lacks 'license'"),
         (ENTRY.replace('"mine"', '"../mine"'), "'../mine', which cannot be right"),
-        (ENTRY.replace("file:/x.gguf", "ftp:x"), "not package, file:PATH or hf:"),
+        (ENTRY.replace("file:/x.gguf", "ftp:x"), "not package, file:PATH, path:PATH, hf:"),
         (ENTRY.replace("file:/x.gguf", "package"), "do not add up"),
         (ENTRY.replace("file:/x.gguf", "fake"), "'fake' is both or neither"),
         (ENTRY + 'backend = "fake"', "'fake' is both or neither"),

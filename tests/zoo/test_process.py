@@ -49,7 +49,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     ) -> Worker:
         limits = {"load_s": 10.0, "answer_s": 10.0, "silence_s": 5.0, "stop_s": 1.0}
         spec = WorkerSpec(
-            name="m", backend=backend, path=Path("none"), context=context, threads=1, script=script or {}
+            name="m", backend=backend, path=Path("none"), context=context, threads=1, extra=script or {}
         )
         should_stop = changes.pop("should_stop", lambda: False)
         workers.append(
@@ -442,7 +442,7 @@ from pathlib import Path
 from sage.types import GenerationRequest, Message
 from sage.zoo.process import Worker, WorkerLimits, WorkerSpec
 script = {"answer": "a b c", "hang_after": 1} if sys.argv[1] == "answering" else {}
-spec = WorkerSpec(name="m", backend="fake", path=Path("x"), context=512, threads=1, script=script)
+spec = WorkerSpec(name="m", backend="fake", path=Path("x"), context=512, threads=1, extra=script)
 worker = Worker(spec, WorkerLimits(load_s=9, answer_s=60, silence_s=60, stop_s=1))
 print(worker.pid, flush=True)
 if script:

@@ -44,12 +44,17 @@ class WheelMember:
 class ModelCard:
     """Identity, origin and expectations of one model.
 
-    ``source`` is ``package``, ``hf:REPO/FILE``, ``file:PATH`` or ``fake``; a package's ``members`` are
-    joined in order. ``sha256`` and ``bytes`` describe the finished file. ``prior`` maps a kind of work to
-    quality in [0, 1] (``*`` for any); ``rates`` holds ``prompt_tok_s``, ``generate_tok_s``, ``load_s``,
-    ``rss_bytes``, and ``prompt_usd_mtok`` and ``generate_usd_mtok`` (USD for a million tokens) where they are
-    billed. ``opt_in`` models are pulled only by name, with ``notice`` shown.
-    ``script`` is for the fake backend.
+    ``source`` is ``package``, ``hf:REPO/FILE`` (one file), ``hf:REPO`` (a folder), ``file:PATH`` (copied in),
+    ``path:PATH`` (a file or folder used where it lies), ``openai:URL#MODEL`` (a server) or ``fake``; a
+    package's ``members`` are joined in order. ``sha256`` and ``bytes`` describe the finished file. ``prior``
+    maps a kind of work to quality in [0, 1] (``*`` for any); ``rates`` holds ``prompt_tok_s``,
+    ``generate_tok_s``, ``load_s``, ``rss_bytes``, and ``prompt_usd_mtok`` and ``generate_usd_mtok`` (USD for a
+    million tokens) where they are billed. ``opt_in`` models are pulled only by name, with ``notice`` shown.
+
+    ``parameters`` counts weights, ``active_parameters`` those one token uses, ``bits`` is what is claimed for
+    each; 0 where unknown. A LoRA adapter names the card of its ``base``. ``requires`` are Python modules it
+    cannot run without; ``unfit`` says why it cannot be run as published, and nothing tries. ``key_env`` names
+    the environment variable that holds a server's key. ``script`` is for the fake backend.
     """
 
     name: str
@@ -69,6 +74,13 @@ class ModelCard:
     default: bool = False
     opt_in: bool = False
     notice: str = ""
+    parameters: int = 0
+    active_parameters: int = 0
+    bits: float = 0.0
+    base: str = ""
+    requires: tuple[str, ...] = ()
+    unfit: str = ""
+    key_env: str = ""
     script: Mapping[str, Any] = field(default_factory=dict)
 
     @property

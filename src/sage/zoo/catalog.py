@@ -83,6 +83,10 @@ class _Entry:
             raise self.error(f"has {key} = {value!r}, not a positive integer")
         return value
 
+    def whole(self, key: str) -> int:
+        """A count that may be left out: 0 then."""
+        return self.count(key) if self._table.get(key) else 0
+
     def flag(self, key: str) -> bool:
         value = self._table.get(key, False)
         if not isinstance(value, bool):
@@ -141,8 +145,10 @@ def _card(table: Any, file: str, number: int) -> ModelCard:
     if source == "package":
         if sum(member.bytes for member in members) != size:
             raise entry.error(f"has members that do not add up to its {size} bytes")
-    elif source != "fake" and not source.startswith(("file:", "hf:")):
-        raise entry.error(f"has source = {source!r}, not package, file:PATH or hf:REPO/FILE")
+    elif source != "fake" and not source.startswith(("file:", "hf:", "path:", "openai:")):
+        raise entry.error(
+            f"has source = {source!r}, not package, file:PATH, path:PATH, hf:REPO[/FILE] or openai:URL#MODEL"
+        )
     backend = entry.text("backend", "llama_cpp")
     if (source == "fake") != (backend == "fake"):
         raise entry.error(f"has source = {source!r} and backend = {backend!r}; 'fake' is both or neither")
@@ -174,6 +180,13 @@ def _card(table: Any, file: str, number: int) -> ModelCard:
         default=default,
         opt_in=opt_in,
         notice=entry.text("notice", "").strip(),
+        parameters=entry.whole("parameters"),
+        active_parameters=entry.whole("active_parameters"),
+        bits=entry.number("bits", entry.raw("bits") or 0.0, 0, 64),
+        base=entry.text("base", ""),
+        requires=tuple(str(item) for item in entry.items("requires", [])),
+        unfit=entry.text("unfit", "").strip(),
+        key_env=entry.text("key_env", ""),
         script=entry.table("script"),
     )
 

@@ -22,8 +22,8 @@ from sage.events import EventBus, LoadFinished, LoadStarted, Unloaded
 from sage.hardware.probe import usable_cores
 from sage.types import Completion, GenerationRequest, Message
 from sage.zoo.card import ModelCard
+from sage.zoo.eviction import Loaded, make_room
 from sage.zoo.process import POLL_S, Worker, WorkerGone, WorkerLimits, WorkerSpec
-from sage.zoo.residency import Loaded, make_room
 
 __all__ = ["Answer", "Host", "fake_round_trip", "resident_models", "worker_limits", "worker_spec"]
 
@@ -372,7 +372,7 @@ def worker_spec(home: Path, card: ModelCard, settings: ModelSettings) -> WorkerS
         context=min(settings.context, card.context_length),
         threads=settings.threads or max(1, usable_cores() - 1),
         prompt_style=card.prompt_style,
-        script=card.script,
+        extra=card.script,
     )
 
 

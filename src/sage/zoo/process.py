@@ -37,7 +37,7 @@ POLL_S = 0.05
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerSpec:
-    """What to load."""
+    """What to load. ``extra`` is what only this backend reads."""
 
     name: str
     backend: str
@@ -45,7 +45,7 @@ class WorkerSpec:
     context: int
     threads: int
     prompt_style: PromptStyle = "chat"
-    script: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -67,7 +67,7 @@ def main() -> None:
         context=order["context"],
         threads=order["threads"],
         prompt_style=order["prompt_style"],
-        script=order["script"],
+        extra=order["extra"],
     )
     started = time.monotonic()
     try:

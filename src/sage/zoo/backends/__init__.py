@@ -23,13 +23,13 @@ OnText = Callable[[str], bool]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineOptions:
-    """How to load one model. ``script`` is read only by the fake backend."""
+    """How to load one model. ``extra`` holds what only this backend reads."""
 
     path: Path
     context: int
     threads: int
     prompt_style: PromptStyle = "chat"
-    script: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Engine(Protocol):

@@ -41,7 +41,7 @@ class FakeEngine:
     """Implements ``Engine``; words are its tokens."""
 
     def __init__(self, options: EngineOptions) -> None:
-        self._script = options.script
+        self._script = options.extra
         self._context = options.context
         self._served = 0
         time.sleep(float(self._script.get("load_s", 0.0)))

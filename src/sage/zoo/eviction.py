@@ -1,6 +1,6 @@
-"""Which models stay in memory.
+"""Who leaves memory when a model needs room.
 
-Owns: the plan that makes room. Pure: sizes in, names out. Must not know: processes or clocks.
+Owns: the order of leaving. Pure: sizes and worths in, names out. Must not know: processes or clocks.
 """
 
 from __future__ import annotations
@@ -15,22 +15,27 @@ __all__ = ["Loaded", "make_room"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loaded:
-    """A model in memory: what it occupies, when it was last used (any rising number), and whether now."""
+    """A model in memory: what it occupies, when it was last used (any rising number), whether now, and what
+    permission would be lost without it (0: nobody said)."""
 
     name: str
     bytes: int
     last_used: float
     busy: bool = False
+    worth: float = 0.0
 
 
 def make_room(need: int, free: int, loaded: Sequence[Loaded], *, name: str) -> tuple[str, ...]:
-    """The models to unload, least recently used first, so that ``need`` bytes are free.
+    """The models to unload, least worth a byte first, then least recently used, so that ``need`` bytes are
+    free.
 
     Raises:
         DoesNotFit: not even without every idle model; says need and free.
     """
     victims: list[str] = []
-    for model in sorted((m for m in loaded if not m.busy), key=lambda m: m.last_used):
+    for model in sorted(
+        (m for m in loaded if not m.busy), key=lambda m: (m.worth / max(1, m.bytes), m.last_used)
+    ):
         if need <= free:
             break
         victims.append(model.name)

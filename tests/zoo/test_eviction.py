@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sage.errors import DoesNotFit
-from sage.zoo.residency import Loaded, make_room
+from sage.zoo.eviction import Loaded, make_room
 
 SIZES = st.integers(0, 10_000)
 
