@@ -48,8 +48,8 @@ class ModelCard:
     ``path:PATH`` (a file or folder used where it lies), ``openai:URL#MODEL`` (a server) or ``fake``; a
     package's ``members`` are joined in order. ``sha256`` and ``bytes`` describe the finished file. ``prior``
     maps a kind of work to quality in [0, 1] (``*`` for any); ``rates`` holds ``prompt_tok_s``,
-    ``generate_tok_s``, ``load_s``, ``rss_bytes``, and ``prompt_usd_mtok`` and ``generate_usd_mtok`` (USD for a
-    million tokens) where they are billed. ``opt_in`` models are pulled only by name, with ``notice`` shown.
+    ``generate_tok_s``, ``load_s``, ``rss_bytes``, and ``prompt_usd_mtok`` and ``generate_usd_mtok`` (USD for
+    a million tokens) where they are billed. ``opt_in`` models are pulled only by name, with ``notice`` shown.
 
     ``parameters`` counts weights, ``active_parameters`` those one token uses, ``bits`` is what is claimed for
     each; 0 where unknown. A LoRA adapter names the card of its ``base``. ``requires`` are Python modules it
