@@ -35,6 +35,19 @@ def test_a_result_says_what_where_and_how(tmp_path: Path) -> None:
     assert written["machine"]["memory_gb"] > 0
 
 
+def test_a_table_may_show_some_rows_and_columns(tmp_path: Path) -> None:
+    folder = result(tmp_path).parent
+    shown = insert_tables("<!-- bench zoo model=b|c columns=n|model -->\nold\n<!-- end -->", folder)
+    assert shown.splitlines()[:4] == [
+        "<!-- bench zoo model=b|c columns=n|model -->",
+        "| n | model |",
+        "|---|---|",
+        "| 40 | b |",
+    ]
+    with pytest.raises(ValueError, match="no row"):
+        insert_tables("<!-- bench zoo model=c -->\nold\n<!-- end -->", folder)
+
+
 def test_a_table_stands_between_its_marks_and_nothing_else_changes(tmp_path: Path) -> None:
     folder = result(tmp_path).parent
     text = "before\n<!-- bench zoo -->\nold\n<!-- end -->\nafter\n"

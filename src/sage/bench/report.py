@@ -3,7 +3,7 @@
 Owns: the schema of a result file and its Markdown. Must not know: any suite.
 
 A file holds ``suite``, ``command``, ``at`` (ISO date), ``machine``, ``settings`` (what was varied or fixed:
-repeats, seeds, data) and ``rows``: flat objects with the same keys.
+repeats, seeds, data) and ``rows``: flat objects. Those of one kind have the same keys.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import dataclasses
 import json
 import math
 import re
+import shlex
 import statistics
 import sys
 import time
@@ -81,10 +82,28 @@ def write_result(
     return result
 
 
-def markdown(result: Mapping[str, Any]) -> str:
-    """The rows as a Markdown table, with the command and the machine below."""
-    rows = result["rows"]
-    keys = list(rows[0])
+def markdown(
+    result: Mapping[str, Any],
+    *,
+    where: Mapping[str, Sequence[str]] | None = None,
+    columns: Sequence[str] = (),
+) -> str:
+    """The rows as a Markdown table, with the command and the machine below.
+
+    ``where`` keeps the rows that have these columns with one of these values; ``columns`` (default: those of
+    the first row) are shown.
+
+    Raises:
+        ValueError: no row is left.
+    """
+    rows = [
+        row
+        for row in result["rows"]
+        if all(str(row.get(key)) in values for key, values in (where or {}).items())
+    ]
+    if not rows:
+        raise ValueError(f"{result['suite']} has no row where {where}")
+    keys = list(columns or rows[0])
     lines = ["| " + " | ".join(keys) + " |", "|" + "---|" * len(keys)]
     lines += ["| " + " | ".join(_cell(row[key]) for key in keys) + " |" for row in rows]
     machine = result["machine"]
@@ -97,13 +116,20 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def insert_tables(text: str, folder: Path) -> str:
-    """Replace what stands between ``<!-- bench NAME -->`` and ``<!-- end -->`` by the table of NAME.json."""
+    """Replace what stands between ``<!-- bench NAME -->`` and ``<!-- end -->`` by the table of NAME.json.
+
+    ``<!-- bench NAME mode=full policy=sage|knn columns=policy|cost -->`` shows a part of it.
+    """
 
     def table(match: re.Match[str]) -> str:
-        result = json.loads((folder / f"{match[1]}.json").read_text(encoding="utf-8"))
-        return f"<!-- bench {match[1]} -->\n{markdown(result)}\n<!-- end -->"
+        name, *parts = shlex.split(match[1])
+        chosen = {key: values.split("|") for key, _, values in (part.partition("=") for part in parts)}
+        columns = chosen.pop("columns", ())
+        result = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+        shown = markdown(result, where=chosen, columns=columns)
+        return f"<!-- bench {match[1]} -->\n{shown}\n<!-- end -->"
 
-    return re.sub(r"<!-- bench (\w+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+    return re.sub(r"<!-- bench ([^\n]+?) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
 
 
 def _cell(value: Any) -> str:
