@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from typing import Any
 import sage.errors
 from sage.errors import DeadlineExceeded, Interrupted, LoadFailed, SageError, WorkerDied
 from sage.types import Completion, GenerationRequest, new_id
+from sage.zoo.backends import Score
 from sage.zoo.card import PromptStyle
 
 __all__ = ["POLL_S", "Worker", "WorkerGone", "WorkerLimits", "WorkerSpec"]
@@ -63,7 +64,7 @@ class WorkerGone(WorkerDied):
 
 
 class Worker:
-    """One loaded model in its own process. Use one request at a time; ``ask`` holds a lock."""
+    """One loaded model in its own process. One order at a time: ``ask`` and ``score`` hold a lock."""
 
     def __init__(
         self,
@@ -160,69 +161,114 @@ class Worker:
             DeadlineExceeded: no text until the deadline, or the worker had to be killed.
             ContextTooLong, UsageError: the backend refused the request.
         """
-        started = time.monotonic()
-        allowed = self._limits.answer_s
-        deadline = started + (allowed if request.deadline_s is None else min(request.deadline_s, allowed))
-        while not self._lock.acquire(timeout=POLL_S):
-            if should_stop():
-                return _cancelled([], 0.0)
-            if time.monotonic() >= deadline:
-                raise self._too_late(started, "was busy with other requests")
+        wait = self._wait(request.deadline_s, should_stop)
+        pieces: list[str] = []
+
+        def take(text: str) -> None:
+            pieces.append(text)
+            on_text(text)
+
+        order = {"op": "generate", "request": asdict(request)}
         try:
-            if should_stop():  # nothing was sent yet: the worker need not know
-                return _cancelled([], 0.0)
-            return self._ask(request, on_text, should_stop, started, deadline)
+            done = self._exchange(order, wait, sum(len(m.content) for m in request.messages), take)
+        except _Stopped as stop:
+            return _completion(stop.done) if stop.done else _cancelled(pieces, wait.spent)
+        except _TimeUp as late:
+            made = _completion(late.done) if late.done else None
+            if made and made.text:
+                return replace(made, finish_reason="deadline") if made.finish_reason == "cancelled" else made
+            raise self._too_late(wait, late.what) from None
+        return _completion(done)
+
+    def score(
+        self,
+        prompt: str,
+        continuations: Sequence[str],
+        *,
+        deadline_s: float | None = None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> tuple[Score, ...]:
+        """How likely each continuation is after ``prompt``, as the model reads it: no chat template.
+
+        ``deadline_s`` counts from this call. A worker is killed as for ``ask``.
+
+        Raises:
+            WorkerGone, WorkerDied, DeadlineExceeded: as ``ask``. Interrupted: ``should_stop`` turned true.
+            UsageError: the backend cannot score. ContextTooLong: a text does not fit.
+        """
+        wait = self._wait(deadline_s, should_stop)
+        order = {"op": "score", "prompt": prompt, "continuations": list(continuations)}
+        # The prompt may be read anew for each of them.
+        characters = len(prompt) * len(continuations) + sum(map(len, continuations))
+        try:
+            done = self._exchange(order, wait, characters, lambda _text: None)
+        except _Stopped:
+            raise Interrupted(f"Stopped while {self.spec.name} was scoring.") from None
+        except _TimeUp as late:
+            raise self._too_late(wait, late.what) from None
+        return tuple(Score(**score) for score in done["scores"])
+
+    def _wait(self, deadline_s: float | None, should_stop: Callable[[], bool]) -> _Wait:
+        started, allowed = time.monotonic(), self._limits.answer_s
+        deadline = started + (allowed if deadline_s is None else min(deadline_s, allowed))
+        return _Wait(started=started, deadline=deadline, should_stop=should_stop)
+
+    def _exchange(
+        self, order: Mapping[str, Any], wait: _Wait, characters: int, on_text: Callable[[str], None]
+    ) -> dict[str, Any]:
+        """Send an order, once those of others are served, and wait for its last event.
+
+        ``characters`` are to be read before the first word. Raises ``_Stopped`` or ``_TimeUp`` with what the
+        worker still made, and the errors it describes.
+        """
+        while not self._lock.acquire(timeout=POLL_S):
+            if wait.should_stop():
+                raise _Stopped
+            if time.monotonic() >= wait.deadline:
+                raise _TimeUp(None, "was busy with other requests")
+        try:
+            if wait.should_stop():  # nothing was sent yet: the worker need not know
+                raise _Stopped
+            return self._serve(order, wait, characters, on_text)
         finally:
             self._lock.release()
 
-    def _ask(
-        self,
-        request: GenerationRequest,
-        on_text: Callable[[str], None],
-        should_stop: Callable[[], bool],
-        started: float,
-        deadline: float,
-    ) -> Completion:
-        prompt_tokens = sum(len(m.content) for m in request.messages) / 3
-        silence = self._limits.silence_s + prompt_tokens * PREFILL_S_PER_TOKEN
+    def _serve(
+        self, order: Mapping[str, Any], wait: _Wait, characters: int, on_text: Callable[[str], None]
+    ) -> dict[str, Any]:
+        silence = self._limits.silence_s + characters / 3 * PREFILL_S_PER_TOKEN
         turn = new_id("ask")
-        pieces: list[str] = []
         try:
-            self._submit({"op": "generate", "id": turn, "request": asdict(request)}, deadline, should_stop)
+            self._submit({**order, "id": turn}, wait.deadline, wait.should_stop)
             while True:
-                patience = min(time.monotonic() + silence, deadline)
-                event = self._next(patience, should_stop)
+                event = self._next(min(time.monotonic() + silence, wait.deadline), wait.should_stop)
                 if event.get("id") != turn:
                     continue  # the tail of an earlier request that was cancelled
                 if event["ev"] == "text":
                     silence = self._limits.silence_s
-                    pieces.append(event["text"])
                     on_text(event["text"])
                 elif event["ev"] == "done":
-                    return _completion(event["completion"])
+                    return event
                 else:
                     raise _typed(event)
         except _Stopped:
-            return self._cancel(turn) or _cancelled(pieces, time.monotonic() - started)
+            raise _Stopped(self._cancel(turn)) from None
         except DeadlineExceeded:
-            made = None
-            if time.monotonic() >= deadline:
-                made = self._cancel(turn)
+            done = None
+            if time.monotonic() >= wait.deadline:
+                done = self._cancel(turn)
             else:  # silence: it hangs
                 self.kill()
-            if made and made.text:
-                late = made.finish_reason == "cancelled"
-                return replace(made, finish_reason="deadline") if late else made
-            raise self._too_late(started, "did not finish") from None
+            raise _TimeUp(done, "did not finish") from None
         except SageError:
             raise
         except BaseException:  # Ctrl-C, or a failing on_text: leave the worker idle, not running on
             self._cancel(turn)
             raise
 
-    def _too_late(self, started: float, what: str) -> DeadlineExceeded:
+    def _too_late(self, wait: _Wait, what: str) -> DeadlineExceeded:
         return DeadlineExceeded(
-            f"{self.spec.name} {what}; stopped after {time.monotonic() - started:.1f} s",
+            f"{self.spec.name} {what}; stopped after {wait.spent:.1f} s",
             mend="Allow more time (models.answer_timeout_s, models.silence_timeout_s), or ask for less",
         )
 
@@ -259,17 +305,15 @@ class Worker:
                 with contextlib.suppress(OSError):
                     stream.close()
 
-    def _cancel(self, turn: str) -> Completion | None:
-        """Stop a generation; returns what was made, or None where the worker had to be killed."""
+    def _cancel(self, turn: str) -> dict[str, Any] | None:
+        """Stop an order; returns its last event, or None where it failed or the worker had to be killed."""
         deadline = time.monotonic() + self._limits.stop_s
         try:
             self._send({"op": "cancel", "id": turn}, deadline)
             while True:
                 event = self._next(deadline, lambda: False)
-                if event.get("id") == turn and event["ev"] == "done":
-                    return _completion(event["completion"])
-                if event.get("id") == turn and event["ev"] == "error":
-                    return None
+                if event.get("id") == turn and event["ev"] in ("done", "error"):
+                    return event if event["ev"] == "done" else None
         except SageError:
             self.kill()
             return None
@@ -343,11 +387,35 @@ class Worker:
         return WorkerDied(f"The worker of {self.spec.name} died ({how}).", mend=hint)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Wait:
+    """How long one order may take (``time.monotonic()``), and whether its caller still wants it."""
+
+    started: float
+    deadline: float
+    should_stop: Callable[[], bool]
+
+    @property
+    def spent(self) -> float:
+        return time.monotonic() - self.started
+
+
 class _Stopped(Exception):  # noqa: N818  a signal between two methods, never seen outside
-    pass
+    """``done`` is the last event of what was stopped, where there is one."""
+
+    def __init__(self, done: dict[str, Any] | None = None) -> None:
+        self.done = done
 
 
-def _completion(value: dict[str, Any]) -> Completion:
+class _TimeUp(Exception):  # noqa: N818  likewise
+    """The deadline passed, or the worker was silent for too long."""
+
+    def __init__(self, done: dict[str, Any] | None, what: str) -> None:
+        self.done, self.what = done, what
+
+
+def _completion(done: dict[str, Any]) -> Completion:
+    value = done["completion"]
     return Completion(**{**value, "logprobs": tuple(value["logprobs"])})
 
 

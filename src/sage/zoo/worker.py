@@ -2,7 +2,8 @@
 
 Owns: the child's side of the pipe. Must not know: budgets, decisions, or the database.
 
-In:  {"op": "load", ...} once, {"op": "generate", "id", "request"}, {"op": "cancel", "id"}, end of file.
+In:  {"op": "load", ...} once, {"op": "generate", "id", "request"}, {"op": "score", "id", "prompt",
+     "continuations"}, {"op": "cancel", "id"}, end of file.
 Out: {"ev": "loaded", ...}, {"ev": "text", "id", "text"}, {"ev": "done", "id", ...}, {"ev": "error", ...}.
 
 When the parent goes, standard input ends and so does the worker, even in the middle of native code.
@@ -20,9 +21,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from sage.errors import SageError
+from sage.errors import SageError, UsageError
 from sage.types import GenerationRequest, Message
-from sage.zoo.backends import Engine, EngineOptions, open_engine
+from sage.zoo.backends import Engine, EngineOptions, Scorer, open_engine
 from sage.zoo.schema import keeps_schema
 
 __all__ = ["main", "request_from_json"]
@@ -81,7 +82,18 @@ def main() -> None:
 
 
 def _serve(pipe: _Pipe, engine: Engine, order: dict[str, Any]) -> None:
-    """Answer one request; whatever goes wrong becomes an event."""
+    """Answer one order; whatever goes wrong becomes an event."""
+    turn = order["id"]
+    try:
+        done = {"generate": _generate, "score": _score}[order["op"]](pipe, engine, order)
+    except Exception as error:
+        pipe.say(ev="error", id=turn, **_describe(error, unexpected="WorkerDied"))
+    else:
+        pipe.say(ev="done", id=turn, **done)
+    pipe.cancelled.discard(turn)
+
+
+def _generate(pipe: _Pipe, engine: Engine, order: dict[str, Any]) -> dict[str, Any]:
     turn = order["id"]
     began = time.monotonic()
     first: list[float] = []
@@ -92,17 +104,22 @@ def _serve(pipe: _Pipe, engine: Engine, order: dict[str, Any]) -> None:
         pipe.say(ev="text", id=turn, text=text)
         return turn in pipe.cancelled
 
-    try:
-        request = request_from_json(order["request"])
-        completion = engine.generate(request, on_text)
-        seconds = time.monotonic() - began
-        valid = keeps_schema(completion.text, request.schema)
-    except Exception as error:
-        pipe.say(ev="error", id=turn, **_describe(error, unexpected="WorkerDied"))
-    else:
-        completion = replace(completion, run_s=seconds, first_text_s=first[0] if first else 0.0, valid=valid)
-        pipe.say(ev="done", id=turn, completion=asdict(completion))
-    pipe.cancelled.discard(turn)
+    request = request_from_json(order["request"])
+    completion = engine.generate(request, on_text)
+    seconds = time.monotonic() - began
+    valid = keeps_schema(completion.text, request.schema)
+    completion = replace(completion, run_s=seconds, first_text_s=first[0] if first else 0.0, valid=valid)
+    return {"completion": asdict(completion)}
+
+
+def _score(pipe: _Pipe, engine: Engine, order: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(engine, Scorer):
+        raise UsageError(
+            "The backend of this model cannot score texts", mend="Score with a model of transformers"
+        )
+    turn = order["id"]
+    scores = engine.score(order["prompt"], order["continuations"], lambda: turn in pipe.cancelled)
+    return {"scores": [asdict(score) for score in scores]}
 
 
 def _describe(error: Exception, *, unexpected: str) -> dict[str, str]:

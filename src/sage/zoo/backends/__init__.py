@@ -6,16 +6,16 @@ An engine lives inside a worker process (``sage.zoo.worker``), so it may crash, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from sage.errors import BackendMissing, did_you_mean
 from sage.types import Completion, GenerationRequest
 from sage.zoo.card import PromptStyle
 
-__all__ = ["BACKENDS", "Engine", "EngineOptions", "OnText", "open_engine"]
+__all__ = ["BACKENDS", "Engine", "EngineOptions", "OnText", "Score", "Scorer", "open_engine"]
 
 OnText = Callable[[str], bool]
 """Called with each piece of text as it is made; returns True to stop the generation."""
@@ -37,6 +37,32 @@ class Engine(Protocol):
 
     def generate(self, request: GenerationRequest, on_text: OnText) -> Completion:
         """Answer. Raises ``ContextTooLong`` or ``UsageError`` for a request it cannot serve."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Score:
+    """How likely a text is after another: the sum of its tokens' natural log probabilities, and their number.
+
+    A token that lies on the border belongs to the continuation.
+    """
+
+    logprob: float
+    tokens: int
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """An engine that can also say how likely given texts are."""
+
+    def score(
+        self, prompt: str, continuations: Sequence[str], should_stop: Callable[[], bool]
+    ) -> tuple[Score, ...]:
+        """One score for each continuation of ``prompt``, which is read as it stands: no chat template.
+
+        Raises:
+            ContextTooLong, UsageError: it cannot be served. Interrupted: ``should_stop`` turned true.
+        """
         ...
 
 

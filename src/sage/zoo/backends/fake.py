@@ -6,8 +6,9 @@ Script keys, all optional: ``answer`` (text; default echoes the prompt), ``answe
 last one repeats), ``logprob`` (per token, default -0.1), ``load_s``, ``token_s`` (seconds per token),
 ``load_error`` (message), ``crash_after`` (tokens, then the process ends as a segfault would),
 ``hang_after`` (tokens, then silence), ``error`` (message of a failing request), ``resident_mb`` (memory
-to really take), ``ignore_schema`` (true: answers as scripted though a schema was asked for), ``noise``
-(text written to descriptor 1 with each answer, as chatty native libraries do).
+to really take), ``scores`` (log probability of each text that is scored; others: -1 a word),
+``ignore_schema`` (true: answers as scripted though a schema was asked for), ``noise`` (text written to
+descriptor 1 with each answer, as chatty native libraries do).
 
 A card in ``SAGE_HOME/catalog.toml`` makes one; SAGE can be tried with it before any weights are pulled:
 
@@ -28,17 +29,18 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from sage.errors import ContextTooLong, LoadFailed, UsageError
+from sage.errors import ContextTooLong, Interrupted, LoadFailed, UsageError
 from sage.types import Completion, GenerationRequest
-from sage.zoo.backends import EngineOptions, OnText
+from sage.zoo.backends import EngineOptions, OnText, Score
 
 __all__ = ["FakeEngine"]
 
 
 class FakeEngine:
-    """Implements ``Engine``; words are its tokens."""
+    """Implements ``Engine`` and ``Scorer``; words are its tokens."""
 
     def __init__(self, options: EngineOptions) -> None:
         self._script = options.extra
@@ -75,6 +77,24 @@ class FakeEngine:
             finish_reason=finish,
             logprobs=(float(self._script.get("logprob", -0.1)),) * len(made),
         )
+
+    def score(
+        self, prompt: str, continuations: Sequence[str], should_stop: Callable[[], bool]
+    ) -> tuple[Score, ...]:
+        if "error" in self._script:
+            raise UsageError(str(self._script["error"]))
+        if len(prompt.split()) >= self._context:
+            raise ContextTooLong(f"The prompt does not fit into {self._context} tokens")
+        scripted = self._script.get("scores", {})
+        scores: list[Score] = []
+        for text in continuations:
+            if should_stop():
+                raise Interrupted("Stopped while texts were scored.")
+            self._misbehave(len(scores))
+            time.sleep(float(self._script.get("token_s", 0.0)))
+            words = len(text.split())
+            scores.append(Score(logprob=float(scripted.get(text, -words)), tokens=words))
+        return tuple(scores)
 
     def _answer(self, request: GenerationRequest) -> str:
         answers: list[str] = list(self._script.get("answers", ()))
