@@ -171,9 +171,13 @@ class RemoteFailed(ResourceError):
 
 
 class RateLimited(RemoteFailed):
-    """The server asks not to be asked for a while; the message says how long."""
+    """The server asks not to be asked for ``retry_after_s`` seconds; 0 where it does not say how long."""
 
     http_status = 429
+
+    def __init__(self, message: str, *, mend: str = "", retry_after_s: float = 0.0) -> None:
+        super().__init__(message, mend=mend)
+        self.retry_after_s = retry_after_s
 
 
 class HomeInUse(ResourceError):
