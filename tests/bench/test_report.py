@@ -12,7 +12,7 @@ from sage.bench.questions import QUESTIONS
 from sage.bench.report import insert_tables, markdown, spread, spread_columns, write_result
 from sage.bench.select import measure_select
 from sage.bench.tick import measure_tick
-from sage.bench.zoo import measure_zoo
+from sage.bench.zoo.measure import measure_zoo
 from sage.config import Settings
 from sage.errors import WeightsMissing
 from sage.kernel.sense import kind_of

@@ -27,7 +27,7 @@ def zoo(
     repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Fresh workers for each model.")] = 5,
 ) -> None:
     """Load time, speed and memory of every model on this machine."""
-    from sage.bench.zoo import measure_zoo
+    from sage.bench.zoo.measure import measure_zoo
     from sage.config import load_settings, sage_home
 
     settings = load_settings()
