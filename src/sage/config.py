@@ -127,7 +127,13 @@ class ModelSettings(_Section):
     memory_limit_gb: float = Field(
         0.0,
         ge=0,
-        description="GB that the models of one SAGE process may take; 0: what is free, less a floor.",
+        description="GB that the models of one SAGE_HOME may take; 0: what is free, less a floor.",
+    )
+    home_wait_s: float = Field(
+        60.0,
+        ge=0,
+        description="How long to wait for another process that uses the models of this SAGE_HOME; 0 waits "
+        "for none that is busy.",
     )
     offline: bool = Field(False, description="Never use the network, not even to pull.")
 

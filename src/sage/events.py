@@ -23,6 +23,7 @@ __all__ = [
     "Decided",
     "Event",
     "EventBus",
+    "HomeAwaited",
     "JsonlLog",
     "LoadFinished",
     "LoadStarted",
@@ -94,6 +95,14 @@ class Unloaded(Event):
 
     model: str
     reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HomeAwaited(Event):
+    """Another process holds the models of this home: ``holder`` names it, and it is waited for."""
+
+    holder: str
+    home: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
