@@ -136,6 +136,16 @@ class ModelSettings(_Section):
         "for none that is busy.",
     )
     offline: bool = Field(False, description="Never use the network, not even to pull.")
+    remote_hosts: tuple[str, ...] = Field(
+        ("127.0.0.1", "localhost", "::1"),
+        description="Hosts whose servers of models may be asked; a card that names another is refused.",
+    )
+    remote_connect_s: float = Field(
+        5.0,
+        gt=0,
+        description="A server of models that takes longer to accept a connection, or to say which models it "
+        "has, is a failure.",
+    )
 
 
 class EventSettings(_Section):
@@ -293,4 +303,5 @@ def example_toml() -> str:
 
 def toml_value(value: object) -> str:
     """A setting's value as TOML writes it."""
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, str | bool) else str(value)
+    quoted = isinstance(value, str | bool | tuple)
+    return json.dumps(value, ensure_ascii=False) if quoted else str(value)

@@ -69,6 +69,7 @@ class Scorer(Protocol):
 BACKENDS = {
     "fake": ("sage.zoo.backends.fake", "FakeEngine"),
     "llama_cpp": ("sage.zoo.backends.llama_cpp", "LlamaCppEngine"),
+    "openai_http": ("sage.zoo.backends.openai_http", "OpenAIHttpEngine"),
 }
 
 
