@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -43,22 +45,83 @@ license = "MIT"
 context_length = 512
 """
 
+UNPINNED = ENTRY.replace("file:/x.gguf", "hf:owner/repo/x.gguf").replace("bytes = 10", "")
+
 
 def write(home: Path, text: str) -> None:
     (home / "catalog.toml").write_text(text, encoding="utf-8")
 
 
-def test_the_shipped_cards_are_complete(home: Path) -> None:
+def shipped(home: Path, source: str) -> list[ModelCard]:
+    return [card for card in load_catalog(home).values() if card.source.startswith(source)]
+
+
+def test_the_cards_with_packages_are_complete(home: Path) -> None:
     catalog = load_catalog(home)
     assert [card.name for card in default_cards(catalog)] == ["smollm2-135m-instruct", "gemma-3-270m"]
-    for card in catalog.values():
-        assert card.source == "package"
+    for card in shipped(home, "package"):
         assert sum(member.bytes for member in card.members) == card.bytes
         assert len({member.wheel_sha256 for member in card.members}) == len(card.members)
         assert card.prior_provenance == "measured"
         assert set(card.prior) == {"fact", "math", "code", "json", "classify", "rewrite", "*"}
         assert {"prompt_tok_s", "generate_tok_s", "load_s", "rss_bytes"} == set(card.rates)
+        assert {figure.provenance for figure in card.rates.values()} == {"measured"}
         assert card.opt_in == bool(card.notice)
+
+
+def test_what_was_never_fetched_claims_no_hash_and_no_measurement(home: Path) -> None:
+    cards = [card for card in load_catalog(home).values() if card.source != "package"]
+    assert len(cards) >= 25
+    for card in cards:
+        assert (card.sha256, card.bytes, dict(card.prior)) == ("", 0, {})
+        assert {figure.provenance for figure in card.rates.values()} <= {"published"}
+        assert card.expected_bytes > 0, card.name
+        assert not card.default
+
+
+def test_the_catalogue_of_the_origin(home: Path) -> None:
+    catalog = load_catalog(home)
+    for name in (
+        "Introspective-Qwen-0.5B-v2.1",
+        "epistemic-pragmatism",
+        "introspective-qwen-merged",
+        "Qwen2.5-14B-Instruct",
+        "Qwen2.5-7B-Instruct",
+        "Nemotron-H-4B-Instruct-128K",
+        "Llama-3.1-Nemotron-Nano-4B-v1.1",
+        "Qwen3-Omni-30B",
+        "Qwen3-Omni-30B-int8-AWQ",
+        "Qwen3-Omni-30B-FP4",
+        "qwen2.5-0.5b-sleep4",
+        "Phi-2",
+        "Gemma-2B",
+        "Qwen2.5-0.5B-Instruct",
+    ):
+        card = find_card(catalog, name)
+        assert card.backend == "transformers"
+        assert not card.base or catalog[card.base].source == "hf:Qwen/Qwen2.5-0.5B-Instruct"
+    assert catalog["introspective-qwen-0.5b-v2.1"].base == "qwen2.5-0.5b-instruct"
+    assert catalog["nemotron-h-4b-instruct-128k"].requires == ("mamba_ssm",)
+    assert "metadata only" in catalog["qwen3-omni-30b-fp4"].unfit
+    assert "vision" in catalog["qwen3-omni-30b"].capabilities
+
+
+def test_the_hub_cards_name_one_file_each(home: Path) -> None:
+    files = [card for card in shipped(home, "hf:") if card.source.endswith(".gguf")]
+    assert len(files) >= 12
+    for card in files:
+        assert card.source.count("/") == 2
+        assert card.name == card.source.rpartition("/")[2].removesuffix(".gguf").lower()
+
+
+def test_no_two_shipped_cards_share_a_name() -> None:
+    folder = resources.files("sage.zoo") / "cards"
+    names = [
+        table["name"]
+        for file in folder.iterdir()
+        for table in tomllib.loads(file.read_text(encoding="utf-8"))["model"]
+    ]
+    assert len(names) == len(set(names))
 
 
 def test_the_embedding_model_can_be_pulled_and_never_answers(home: Path) -> None:
@@ -77,6 +140,23 @@ def test_what_states_no_licence_is_opt_in(home: Path) -> None:
     assert not card.default
     assert "misleading name" in card.notice
     assert card.capabilities == {"text", "code"}
+
+
+def test_the_hub_serves_what_need_not_be_pinned(home: Path) -> None:
+    write(home, UNPINNED)
+    card = load_catalog(home)["mine"]
+    assert (card.bytes, card.sha256, card.expected_bytes) == (0, "", 0)
+    add_user_card(home, card)
+    assert load_catalog(home)["mine"] == card
+
+
+def test_capitals_matter_only_between_alike_names(home: Path) -> None:
+    write(home, ENTRY + ENTRY.replace('"mine"', '"MINE"') + ENTRY.replace('"mine"', '"Other"'))
+    catalog = load_catalog(home)
+    assert find_card(catalog, "MINE").name == "MINE"
+    assert find_card(catalog, "other").name == "Other"
+    with pytest.raises(ModelNotFound):
+        find_card(catalog, "Mine")
 
 
 def test_an_unknown_name_gets_a_hint(home: Path) -> None:
@@ -144,6 +224,9 @@ def test_a_fake_model_is_always_here(home: Path) -> None:
         (ENTRY + 'backend = "fake"', "'fake' is both or neither"),
         (ENTRY + 'backend = "onnx_embedding"', "must come from a package"),
         (ENTRY + 'sha256 = "abc"', "which cannot be right"),
+        (ENTRY.replace("file:/x.gguf", "path:"), "not package, file:PATH, path:PATH, hf:"),
+        (ENTRY.replace("file:/x.gguf", "path:/x").replace("bytes = 10", ""), "has bytes = None"),
+        (UNPINNED + f'sha256 = "{"0" * 64}"', "has a sha256 and no bytes"),
         (ENTRY + 'prompt_style = "poem"', "not one of chat, qa"),
         (ENTRY + "prior = { math = 2 }", "prior.math = 2, not a number from 0 to 1"),
         (ENTRY + "rates = { load_s = { value = true } }", "rate 'load_s' has value = True"),

@@ -45,11 +45,14 @@ class ModelCard:
     """Identity, origin and expectations of one model.
 
     ``source`` is ``package``, ``hf:REPO/FILE`` (one file), ``hf:REPO`` (a folder), ``file:PATH`` (copied in),
-    ``path:PATH`` (a file or folder used where it lies), ``openai:URL#MODEL`` (a server) or ``fake``; a
-    package's ``members`` are joined in order. ``sha256`` and ``bytes`` describe the finished file. ``prior``
-    maps a kind of work to quality in [0, 1] (``*`` for any); ``rates`` holds ``prompt_tok_s``,
-    ``generate_tok_s``, ``load_s``, ``rss_bytes``, and ``prompt_usd_mtok`` and ``generate_usd_mtok`` (USD for
-    a million tokens) where they are billed. ``opt_in`` models are pulled only by name, with ``notice`` shown.
+    ``path:PATH`` (a file or folder used where it lies), ``openai:URL#MODEL`` (a server), ``unpublished`` (only
+    those who have the weights can say where: ``sage models discover --add``) or ``fake``; a package's
+    ``members`` are joined in order. ``sha256`` and ``bytes`` describe the finished file; where the hub serves
+    it they may be left out (empty, 0) and are pinned by the first pull. ``prior`` maps a kind of work to
+    quality in [0, 1] (``*`` for any); ``rates`` holds ``prompt_tok_s``, ``generate_tok_s``, ``load_s``,
+    ``rss_bytes``, ``disk_bytes`` where ``bytes`` is not known, and ``prompt_usd_mtok`` and
+    ``generate_usd_mtok`` (USD for a million tokens) where they are billed. ``opt_in`` models are pulled only
+    by name, with ``notice`` shown.
 
     ``parameters`` counts weights, ``active_parameters`` those one token uses, ``bits`` is what is claimed for
     each; 0 where unknown. A LoRA adapter names the card of its ``base``. ``requires`` are Python modules it
@@ -82,6 +85,17 @@ class ModelCard:
     unfit: str = ""
     key_env: str = ""
     script: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def remote(self) -> bool:
+        """Whether a server runs it: there is no file, and no weight is in this machine's hands."""
+        return self.source.startswith("openai:")
+
+    @property
+    def expected_bytes(self) -> int:
+        """Size on disk as far as anybody has said: exact, else published, else weights x bits; 0: unknown."""
+        published = self.rates.get("disk_bytes")
+        return self.bytes or int(published.value if published else self.parameters * self.bits / 8)
 
     @property
     def filename(self) -> str:

@@ -1,6 +1,6 @@
 """Which models SAGE knows: the cards it ships and the cards the user added.
 
-Owns: the two TOML files and every check of a card. Must not know: how files arrive or what is loaded.
+Owns: the TOML files and every check of a card. Must not know: how files arrive or what is loaded.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import tempfile
 import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
@@ -29,10 +30,14 @@ __all__ = [
     "remove_user_card",
 ]
 
+SHIPPED = ("packages", "origin", "hub")
+"""The files of cards beside this module, in the order of ``sage models list``."""
+
 # Names become file names and requirement lines, so what they may hold is spelt out.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]{0,63}")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+SOURCE = re.compile(r"(file|path):.+|hf:[^/]+/[^/]+(/.+)?|openai:.+", re.DOTALL)
 
 CARD_KEYS = {field.name for field in fields(ModelCard)}
 MEMBER_KEYS = {field.name for field in fields(WheelMember)}
@@ -141,21 +146,29 @@ def _card(table: Any, file: str, number: int) -> ModelCard:
         _member(_Entry(item, f"{where}, member {i}", MEMBER_KEYS))
         for i, item in enumerate(entry.items("members", []), start=1)
     )
-    size = entry.count("bytes")
+    # What the hub serves may come without size and hash: the first pull pins those in the user's catalog. A
+    # server has no file. Everything else is in hand, so that its size is known.
+    open_ended = source == "unpublished" or source.startswith(("hf:", "openai:"))
+    size = entry.whole("bytes") if open_ended else entry.count("bytes")
     if source == "package":
         if sum(member.bytes for member in members) != size:
             raise entry.error(f"has members that do not add up to its {size} bytes")
-    elif source != "fake" and not source.startswith(("file:", "hf:", "path:", "openai:")):
+    elif source not in ("fake", "unpublished") and not SOURCE.fullmatch(source):
         raise entry.error(
             f"has source = {source!r}, not package, file:PATH, path:PATH, hf:REPO[/FILE] or openai:URL#MODEL"
         )
     backend = entry.text("backend", "llama_cpp")
     if (source == "fake") != (backend == "fake"):
         raise entry.error(f"has source = {source!r} and backend = {backend!r}; 'fake' is both or neither")
+    if source.startswith("openai:") != (backend == "openai_http"):
+        raise entry.error(
+            f"has source = {source!r} and backend = {backend!r}; openai: and openai_http go together"
+        )
     if backend == EMBEDDING and source != "package":
         raise entry.error(f"has backend = {backend!r} and source = {source!r}; it must come from a package")
-    # Only a file the user names may come without a hash; what others serve must be pinned or local.
     hashed = source == "package" or bool(entry.text("sha256", ""))
+    if hashed and not size:
+        raise entry.error("has a sha256 and no bytes")
     default, opt_in = entry.flag("default"), entry.flag("opt_in")
     if default and opt_in:
         raise entry.error("is both default and opt_in")
@@ -231,17 +244,28 @@ def every_card(home: Path) -> dict[str, ModelCard]:
     Raises:
         ConfigError: as ``load_catalog``.
     """
-    shipped = resources.files("sage.zoo").joinpath("catalog.toml").read_text(encoding="utf-8")
-    return _parse(shipped, "the shipped catalog") | _user_cards(home)
+    return _shipped() | _user_cards(home)
+
+
+@cache
+def _shipped() -> dict[str, ModelCard]:
+    cards = dict[str, ModelCard]()
+    for name in SHIPPED:
+        text = resources.files("sage.zoo").joinpath("cards", f"{name}.toml").read_text(encoding="utf-8")
+        cards |= _parse(text, f"the shipped cards/{name}.toml")
+    return cards
 
 
 def find_card(catalog: Mapping[str, ModelCard], name: str) -> ModelCard:
-    """The card of that name.
+    """The card of that name; capitals matter only where two names differ in nothing else.
 
     Raises:
         ModelNotFound: there is none.
     """
     if name not in catalog:
+        alike = [card for card in catalog.values() if card.name.lower() == name.lower()]
+        if len(alike) == 1:
+            return alike[0]
         raise ModelNotFound(
             f"No model is called {name!r}.{did_you_mean(name, catalog)}", mend="sage models list"
         )

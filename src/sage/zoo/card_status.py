@@ -1,0 +1,84 @@
+"""Why a model that is known cannot be run here, now; or that nothing is in its way.
+
+Owns: the order in which obstacles are named. Must not know: memory, budgets, or who asks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+from sage.errors import BackendMissing, ModelNotFound, SageError, UnsafeFile, WeightsMissing
+from sage.zoo.card import ModelCard
+from sage.zoo.sources import model_path, state
+
+__all__ = ["how_to_get", "obstacle", "stored_bits"]
+
+LIBRARIES = {"transformers": (("torch", "transformers"), "pip install 'sage-kernel[neural]'")}
+"""Python modules of a backend that is not part of every installation, and the command that brings them."""
+
+MORE_THAN_CLAIMED = 1.25
+"""Stored bits above this many times the claimed ones contradict the claim; scales and finer layers do not."""
+
+
+def obstacle(card: ModelCard, home: Path, catalog: Mapping[str, ModelCard]) -> SageError | None:
+    """The first reason why ``card`` cannot be loaded, as the error to raise; None where there is none.
+
+    Headers and hashes are not read, so a file that is here may still turn out to be damaged. ``UnsafeFile``:
+    unfit as published, or another size than on the card. ``BackendMissing``: a Python module is lacking.
+    ``ModelNotFound``, ``WeightsMissing``: its base is no known model, or weights are not here.
+    """
+    if card.unfit:
+        return UnsafeFile(f"{card.name} cannot be run: {card.unfit}", mend=f"sage models show {card.name}")
+    modules, mend = LIBRARIES.get(card.backend, ((), ""))
+    if lacking := [name for name in modules if not _installed(name)]:
+        return BackendMissing(f"it needs {', '.join(lacking)}", mend=mend)
+    if lacking := [name for name in card.requires if not _installed(name)]:
+        packages = " ".join(name.replace("_", "-") for name in lacking)
+        return BackendMissing(f"it needs {', '.join(lacking)}", mend=f"pip install {packages}")
+    if card.base:
+        base = catalog.get(card.base)
+        if base is None:
+            return ModelNotFound(
+                f"its base {card.base} is no known model", mend=f"sage models show {card.name}"
+            )
+        # An adapter on an adapter is refused: two cards that name each other would go round for ever.
+        if base.base:
+            return UnsafeFile(
+                f"its base {base.name} is an adapter itself", mend=f"sage models show {card.name}"
+            )
+        if (found := obstacle(base, home, catalog)) is not None:
+            return type(found)(f"of its base {base.name}: {found.message}", mend=found.mend)
+    here = state(card, home)
+    if here == "absent":
+        return WeightsMissing("its weights are not here", mend=how_to_get(card))
+    if here == "damaged":
+        return UnsafeFile(
+            f"{model_path(card, home).name} has another size than its card says", mend=how_to_get(card)
+        )
+    return None
+
+
+def how_to_get(card: ModelCard) -> str:
+    """The command that brings a model's weights, or finds them anew."""
+    if card.source == "unpublished" or card.source.startswith("path:"):
+        return "sage models discover --add FOLDER"
+    return f"sage models pull {card.name}"
+
+
+def stored_bits(card: ModelCard) -> tuple[float, bool] | None:
+    """Bits on disk for each weight, and whether that is what the card claims; None where either is unknown."""
+    size = card.expected_bytes
+    if not (size and card.parameters and card.bits):
+        return None
+    stored = size * 8 / card.parameters
+    return stored, stored <= card.bits * MORE_THAN_CLAIMED
+
+
+@cache
+def _installed(module: str) -> bool:
+    """Looked up once a process: a search of all folders for a module that is not there takes 0.1 ms."""
+    return bool(re.fullmatch(r"[A-Za-z_]\w*", module)) and find_spec(module) is not None
