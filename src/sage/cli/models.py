@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sage.cli.estimate import estimate
+from sage.cli.lookup import AsJson, Name, find_model, measured_rates
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
@@ -23,7 +26,6 @@ __all__ = ["app"]
 
 app = typer.Typer(help="The models SAGE may choose from.", no_args_is_help=True)
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="A model; see: sage models list")]
 STATES = {"absent": "not pulled", "damaged": "damaged", "present": "on disk"}
 
 RATES = {
@@ -38,16 +40,6 @@ RATES = {
 
 NOTE_BYTES, NOTE_AFTER_S = 200_000_000, 1.0
 """Checking a larger file than this may take longer than a person waits without a word."""
-
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
-
-
-def _find(name: str) -> tuple[ModelCard, Path]:
-    from sage.config import sage_home
-    from sage.zoo.catalog import every_card, find_card
-
-    home = sage_home()
-    return find_card(every_card(home), name), home
 
 
 def _rows(home: Path) -> list[dict[str, Any]]:
@@ -288,18 +280,6 @@ def _progress(card: ModelCard, bus: EventBus) -> AbstractContextManager[None]:
     return bar() if notes().is_terminal else lines()
 
 
-def _measured(home: Path, name: str) -> dict[str, float]:
-    """The rates measured on this machine; nothing where there is no database yet."""
-    from sage.clock import SystemClock
-    from sage.config import load_settings
-    from sage.kernel.session import open_stores
-
-    if not (home / "sage.db").exists():
-        return {}
-    with open_stores(home, load_settings(), SystemClock()) as stores:
-        return {key: value for key, value in stores.books.rates().get(name, {}).items() if key in RATES}
-
-
 def _rate(key: str, value: float, who: str) -> str:
     from sage.cli.render import human_bytes
 
@@ -335,8 +315,9 @@ def show(name: Name, as_json: AsJson = False) -> None:
     from sage.zoo.card import EMBEDDING
     from sage.zoo.sources import model_path, state
 
-    card, home = _find(name)
-    here, measured = state(card, home), _measured(home, name)
+    card, home = find_model(name)
+    here = state(card, home)
+    measured = {key: value for key, value in measured_rates(home, name).items() if key in RATES}
     fake = card.backend == "fake"
     if as_json:
         value = asdict(card) | {"capabilities": sorted(card.capabilities)}
@@ -366,57 +347,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
             console().print(f"{key:11} {hang(text, 12)}", markup=False, soft_wrap=True)
 
 
-@app.command()
-def estimate(
-    name: Name,
-    context: Annotated[
-        int | None,
-        typer.Option(
-            "--context", min=1, help="Tokens of context; left out: models.context.", show_default=False
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Memory before loading, and whether it is free."""
-    from dataclasses import asdict
-
-    from sage.cli.render import console, emit_json, human_bytes
-    from sage.config import load_settings
-    from sage.errors import UnsafeFile, WeightsMissing
-    from sage.hardware.budget import budget_bytes
-    from sage.hardware.probe import memory
-    from sage.kernel.session import memory_need, memory_parts
-    from sage.zoo.card import EMBEDDING
-    from sage.zoo.sources import state
-
-    card, home = _find(name)
-    if state(card, home) == "absent":
-        raise WeightsMissing(f"{name} is not on this machine", mend=f"sage models pull {name}")
-    settings = load_settings().models
-    tokens = min(context or settings.context, card.context_length)
-    try:
-        if card.backend == EMBEDDING:
-            parts, total = {}, int(card.rates["rss_bytes"].value)
-        else:
-            parts = asdict(memory_parts(home, card, tokens)) if card.backend != "fake" else {}
-            total = memory_need(home, card, tokens)
-    except UnsafeFile as error:
-        raise UnsafeFile(f"{name}: {error.message}", mend=error.mend) from error
-    measured = int(_measured(home, name).get("rss_bytes", 0)) or None
-    need = max(total, measured or 0)  # as the kernel does before it loads
-    free = budget_bytes(memory(), settings.memory_limit_gb)
-    fits = need <= free
-    if as_json:
-        found = {"total": total, "measured": measured, "need": need, "free": free, "fits": fits}
-        emit_json({"name": name, "context": tokens} | parts | found)
-        return
-    rows = parts or {"on its card" if card.backend == EMBEDDING else "script": total}
-    if measured:
-        rows |= ({"together": total} if parts else {}) | {"measured here": measured}
-    for label, value in (rows | {"total": need, "free": free}).items():
-        console().print(f"{label:13} {human_bytes(value):>8}", markup=False)
-    verdict = "fits" if fits else f"does not fit: {human_bytes(need - free)} too much"
-    console().print(f"{name} with {tokens} tokens of context {verdict}.", markup=False)
+app.command()(estimate)
 
 
 @app.command()
@@ -427,7 +358,7 @@ def rm(name: Name) -> None:
     from sage.zoo.catalog import every_card, remove_user_card
     from sage.zoo.sources import remove
 
-    card, home = _find(name)
+    card, home = find_model(name)
     freed = 0 if card.backend == "fake" else remove(card, home)
     done = [f"{human_bytes(freed)} freed"] if freed else []
     if remove_user_card(home, name):
