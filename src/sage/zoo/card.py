@@ -45,8 +45,8 @@ class ModelCard:
     """Identity, origin and expectations of one model.
 
     ``source`` is ``package``, ``hf:REPO/FILE`` (one file), ``hf:REPO`` (a folder), ``file:PATH`` (copied in),
-    ``path:PATH`` (a file or folder used where it lies), ``openai:URL#MODEL`` (a server), ``unpublished`` (only
-    those who have the weights can say where: ``sage models discover --add``) or ``fake``; a package's
+    ``path:PATH`` (a file or folder used where it lies), ``openai:URL#MODEL`` (a server), ``unpublished``
+    (who has the weights says where they lie: ``sage models discover --add``) or ``fake``; a package's
     ``members`` are joined in order. ``sha256`` and ``bytes`` describe the finished file; where the hub serves
     it they may be left out (empty, 0) and are pinned by the first pull. ``prior`` maps a kind of work to
     quality in [0, 1] (``*`` for any); ``rates`` holds ``prompt_tok_s``, ``generate_tok_s``, ``load_s``,

@@ -70,7 +70,7 @@ def how_to_get(card: ModelCard) -> str:
 
 
 def stored_bits(card: ModelCard) -> tuple[float, bool] | None:
-    """Bits on disk for each weight, and whether that is what the card claims; None where either is unknown."""
+    """Bits on disk for each weight, and whether the card claims as much; None where either is unknown."""
     size = card.expected_bytes
     if not (size and card.parameters and card.bits):
         return None
