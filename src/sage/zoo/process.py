@@ -135,6 +135,16 @@ class Worker:
         """The part of it that belongs to files; 0 where the system does not tell (it does on Linux)."""
         return self._memory("shared")
 
+    def cpu_seconds(self) -> float:
+        """Processor time of all its threads since it was started, loading included; 0 when it is gone."""
+        import psutil
+
+        try:
+            times = psutil.Process(self.pid).cpu_times()
+        except psutil.Error:
+            return 0.0
+        return float(times.user + times.system)
+
     def _memory(self, what: str) -> int:
         import psutil
 
