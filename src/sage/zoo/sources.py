@@ -59,9 +59,9 @@ def model_path(card: ModelCard, home: Path) -> Path:
 def state(card: ModelCard, home: Path) -> State:
     """Whether the file is there, in its full size; its header and hash are not looked at.
 
-    A fake model needs no file and is always present.
+    A fake model and one that a server runs need no file and are always present.
     """
-    if card.backend == "fake":
+    if card.backend == "fake" or card.remote:
         return "present"
     path = model_path(card, home)
     if not path.exists():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,7 +107,8 @@ def served_models(url: str, key_env: str, hosts: list[str], connect_s: float) ->
     Raises:
         ConfigError, RemoteFailed, RateLimited: as when a model of it is loaded.
     """
-    return _Connection(url, key_env, hosts, connect_s).models()
+    with closing(_Connection(url, key_env, hosts, connect_s)) as connection:
+        return connection.models()
 
 
 def find_served(offered: tuple[ServedModel, ...], name: str, url: str) -> ServedModel:
@@ -144,6 +145,10 @@ class _Connection:
             limits=httpx2.Limits(max_connections=1, keepalive_expiry=IDLE_S),
             timeout=httpx2.Timeout(connect_s),
         )
+
+    def close(self) -> None:
+        """Let go of the server."""
+        self._client.close()
 
     def models(self) -> tuple[ServedModel, ...]:
         """What the server offers."""
