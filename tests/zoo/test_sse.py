@@ -43,3 +43,8 @@ def test_a_line_that_comes_byte_by_byte_takes_no_longer() -> None:
     """A quadratic reader would need minutes for a megabyte."""
     with pytest.raises(BadStream, match="a line of more"):
         list(server_events(b"x" for _ in range(1 << 21)))
+
+
+def test_endless_events_end() -> None:
+    with pytest.raises(BadStream, match="more than 200000 events"):
+        list(server_events(b"data:\n\n" * 1000 for _ in range(201)))

@@ -28,6 +28,7 @@ from sage.zoo.card import ModelCard
 from sage.zoo.catalog import load_catalog
 from sage.zoo.estimate import MemoryEstimate, estimate
 from sage.zoo.host import Host
+from sage.zoo.remote import WORKER_BYTES, check_reach
 from sage.zoo.sources import check_size, model_path, vetted
 
 __all__ = ["memory_need", "memory_parts", "open_kernel", "open_stores"]
@@ -62,6 +63,8 @@ def open_kernel(
         rates = stores.books.rates()
 
         def need(card: ModelCard) -> int:
+            if card.remote:
+                check_reach(card, settings.models)
             measured = rates.get(card.name, {}).get("rss_bytes", 0.0)
             return max(int(measured), memory_need(home, card, settings.models.context))
 
@@ -78,7 +81,9 @@ def open_kernel(
                 host=host,
                 stores=stores,
                 surroundings=Surroundings(
-                    is_present=lambda card: card.backend == "fake" or model_path(card, home).is_file(),
+                    is_present=lambda card: (
+                        card.backend == "fake" or card.remote or model_path(card, home).is_file()
+                    ),
                     memory_bytes=need,
                     free_bytes=free,
                     disk_bytes_s=lru_cache(lambda: cached_disk_read(home, clock=clock)),
@@ -111,6 +116,8 @@ def memory_need(home: Path, card: ModelCard, context: int) -> int:
     """
     if card.backend == "fake":
         return int(card.script.get("resident_mb", 20)) * 1_000_000
+    if card.remote:
+        return WORKER_BYTES
     return memory_parts(home, card, context).total
 
 

@@ -24,6 +24,7 @@ from sage.types import Completion, GenerationRequest, Message
 from sage.zoo.card import ModelCard
 from sage.zoo.eviction import Loaded, make_room
 from sage.zoo.process import POLL_S, Worker, WorkerGone, WorkerLimits, WorkerSpec
+from sage.zoo.remote import remote_options
 
 __all__ = ["Answer", "Host", "fake_round_trip", "resident_models", "worker_limits", "worker_spec"]
 
@@ -234,7 +235,7 @@ class Host:
         """Load for everyone who waits for ``load``."""
         try:
             path = self._home / "models" / card.filename
-            if card.backend != "fake" and not path.is_file():
+            if card.backend != "fake" and not card.remote and not path.is_file():
                 raise WeightsMissing(
                     f"The weights of {card.name} are not here.", mend=f"sage models pull {card.name}"
                 )
@@ -364,7 +365,11 @@ class Host:
 
 
 def worker_spec(home: Path, card: ModelCard, settings: ModelSettings) -> WorkerSpec:
-    """How this card is loaded on this machine."""
+    """How this card is loaded on this machine.
+
+    Raises:
+        ConfigError: a server runs it, and that server may not be asked.
+    """
     return WorkerSpec(
         name=card.name,
         backend=card.backend,
@@ -372,7 +377,7 @@ def worker_spec(home: Path, card: ModelCard, settings: ModelSettings) -> WorkerS
         context=min(settings.context, card.context_length),
         threads=settings.threads or max(1, usable_cores() - 1),
         prompt_style=card.prompt_style,
-        extra=card.script,
+        extra=remote_options(card, settings) if card.remote else card.script,
     )
 
 

@@ -184,7 +184,7 @@ def pull(
     """
     bus, clock = bus or EventBus(), clock or SystemClock()
     final = model_path(card, home)
-    if card.backend == "fake":
+    if card.backend == "fake" or card.remote:
         return final
     staging, before = _Staging(card, home), _stamp(final)
     try:
