@@ -14,7 +14,8 @@ import xllamacpp
 from sage.errors import ContextTooLong, LoadFailed, UsageError
 from sage.types import Completion, GenerationRequest, Message
 from sage.zoo.backends import EngineOptions, open_engine
-from sage.zoo.backends.llama_cpp import QA_EXAMPLES, LlamaCppEngine, qa_prompt
+from sage.zoo.backends.base_model import QA_EXAMPLES, qa_prompt
+from sage.zoo.backends.llama_cpp import LlamaCppEngine
 
 SCHEMA = {
     "type": "object",

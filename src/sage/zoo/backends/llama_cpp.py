@@ -7,30 +7,18 @@ Must not know: which model should answer, or what the answer is for.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import xllamacpp
 
 from sage.errors import ContextTooLong, LoadFailed, SageError, UsageError
 from sage.hardware.probe import usable_cores
-from sage.types import Completion, GenerationRequest, Message
+from sage.types import Completion, GenerationRequest
 from sage.zoo.backends import EngineOptions, OnText
+from sage.zoo.backends.base_model import QA_STOP, qa_prompt
 
-__all__ = ["LlamaCppEngine", "qa_prompt"]
-
-QA_STOP = ("\nQ:", "\n\n")
-"""Where a base model's answer ends: it would go on to ask itself the next question."""
-
-QA_EXAMPLES = (
-    ("What colour is the sky on a clear day?", "Blue."),
-    ("What is 4 + 5?", "4 + 5 = 9."),
-    ("Is the sentence 'The tea was lovely' positive or negative?", "Positive."),
-    ("Is the sentence 'What a dreadful meal' positive or negative?", "Negative."),
-    ("Write a sentence about the sea.", "The sea was calm, and the boats came home before dark."),
-)
-"""A base model continues text, so it is shown that answers are short, complete, and of several kinds.
-Each label of the judgement stands once: with one label only, answers lean to it."""
+__all__ = ["LlamaCppEngine"]
 
 COMPACT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """How llguidance is told that JSON stands on one line. Free to indent, a small model that nobody asked
@@ -151,16 +139,3 @@ def _error(error: Mapping[str, Any]) -> SageError:
             mend="Shorten the prompt, or raise models.context",
         )
     return UsageError(f"llama.cpp refused the request: {message}")
-
-
-def qa_prompt(messages: Sequence[Message]) -> str:
-    """A conversation as the question-and-answer text that a base model can continue."""
-    lines = [m.content for m in messages if m.role == "system"]
-    for question, answer in QA_EXAMPLES:
-        lines.append(f"Q: {question}\nA: {answer}")
-    for message in messages:
-        if message.role == "user":
-            lines.append(f"Q: {message.content}\nA:")
-        elif message.role == "assistant" and lines:
-            lines[-1] += f" {message.content}"
-    return "\n\n".join(lines)
