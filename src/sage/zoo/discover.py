@@ -1,0 +1,163 @@
+"""Cards of the models that other programs have already downloaded, made without copying or writing anything.
+
+Owns: which finds are one and the same, which are known already, what each is called.
+Must not know: how stores are laid out, what headers mean, or what the user does with the cards.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sage.errors import SageError
+from sage.zoo.card import ModelCard
+from sage.zoo.folder import weight_files
+from sage.zoo.portrait import folder_card, gguf_card
+from sage.zoo.sources import model_path, present
+from sage.zoo.stores import Place, Spot, Walk, spots
+
+__all__ = ["Found", "discover", "plain_name"]
+
+MOST_MODELS = 2000
+"""Headers read in one survey: each takes 10 to 100 ms."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """One model: where it lies first, where else the same one lies, and its card or what is wrong with it.
+
+    ``known_as`` names the card of the catalog that already uses it. ``bytes`` is its size on disk, 0 where
+    that cannot be told.
+    """
+
+    name: str
+    store: str
+    path: Path
+    bytes: int
+    card: ModelCard | None = None
+    problem: str = ""
+    known_as: str = ""
+    also: tuple[Path, ...] = ()
+
+
+def plain_name(text: str) -> str:
+    """A name that a card may have, made from a file's or a store's."""
+    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:100].rstrip("-._") or "model"
+
+
+def discover(
+    places: Iterable[Place], catalog: Mapping[str, ModelCard], home: Path, walk: Walk
+) -> tuple[Found, ...]:
+    """Everything in ``places`` that is or should be a model, each once, in the order it is met.
+
+    Nothing is raised for what is broken: it is listed with its ``problem``. ``walk`` learns what could not
+    be looked at. A find whose name is that of a card whose weights are not here becomes that model, with
+    its base, its needs and its warnings.
+    """
+    here = [card for card in catalog.values() if present(card, home) and card.backend != "fake"]
+    used = {_place_used(card, home): card.name for card in here}
+    taken = {card.name for card in catalog.values() if present(card, home)}
+    found, same = list[Found](), dict[object, int]()
+    for place in places:
+        for spot in spots(place, walk):
+            keys = _keys(spot)
+            known = next((same[key] for key in keys if key in same), None)
+            if known is not None:
+                first = found[known]
+                if spot.path != first.path and spot.path not in first.also:
+                    found[known] = replace(first, also=(*first.also, spot.path))
+                continue
+            if len(found) == MOST_MODELS:
+                walk.cut_short.append(place.root)
+                return tuple(found)
+            one = _look(spot, catalog, used, taken)
+            taken.add(one.name)
+            same |= dict.fromkeys(keys, len(found))
+            found.append(one)
+    return tuple(found)
+
+
+def _place_used(card: ModelCard, home: Path) -> Path:
+    return Path(card.source[5:]) if card.source.startswith("path:") else model_path(card, home)
+
+
+def _look(spot: Spot, catalog: Mapping[str, ModelCard], used: Mapping[Path, str], taken: set[str]) -> Found:
+    size = _bytes(spot)
+    one = Found(name=plain_name(spot.name), store=spot.store, path=spot.path, bytes=size)
+    if spot.problem:
+        return replace(one, problem=spot.problem)
+    if len(spot.parts) > 1:
+        joined = (
+            f"it lies in {len(spot.parts)} parts; join them: llama-gguf-split --merge {spot.path.name} OUT"
+        )
+        return replace(one, problem=joined)
+    if known_as := used.get(spot.path, ""):
+        return replace(one, known_as=known_as, card=catalog[known_as])
+    try:
+        if spot.path.is_dir():
+            card = folder_card(spot.path, one.name, catalog)
+        else:
+            card = gguf_card(spot.path, one.name)
+    except SageError as error:
+        return replace(one, problem=error.message.removeprefix(f"{spot.path.name}: "))
+    except OSError as error:
+        return replace(one, problem=error.strerror or str(error))
+    if card.license == "not stated" and spot.license:
+        card = replace(card, license=spot.license)
+    shared = catalog.get(one.name)
+    if shared and one.name not in taken and shared.backend == card.backend:
+        card = _as_known(card, shared)
+    elif one.name in taken or shared:
+        card = replace(card, name=_free(one.name, taken | set(catalog)))
+    return replace(one, name=card.name, card=card, bytes=card.bytes)
+
+
+def _as_known(card: ModelCard, known: ModelCard) -> ModelCard:
+    """The catalog's card of that name, with the weights that were found and what they say."""
+    return replace(
+        known,
+        source=card.source,
+        sha256="",
+        bytes=card.bytes,
+        members=(),
+        context_length=card.context_length if card.context_length > 1 else known.context_length,
+        prompt_style=card.prompt_style,
+        parameters=card.parameters or known.parameters,
+        bits=known.bits or card.bits,
+        base=known.base or card.base,
+        default=False,
+        opt_in=False,
+    )
+
+
+def _free(name: str, taken: set[str]) -> str:
+    number = 2
+    while f"{name[:96]}-{number}" in taken:
+        number += 1
+    return f"{name[:96]}-{number}"
+
+
+def _bytes(spot: Spot) -> int:
+    """Size of the weights: of the file, of its parts, or of a folder's weights together."""
+    return sum(size for _, size in _weights(spot))
+
+
+def _weights(spot: Spot) -> list[tuple[tuple[int, int], int]]:
+    """Device and inode, and size, of each file of weights."""
+    try:
+        files = spot.parts or (weight_files(spot.path) if spot.path.is_dir() else (spot.path,))
+        stats = [file.stat() for file in files]
+    except OSError:
+        return []
+    return [((stat.st_dev, stat.st_ino), stat.st_size) for stat in stats]
+
+
+def _keys(spot: Spot) -> list[object]:
+    """What two spots have in common if they are the same model: the files themselves, or name and size."""
+    weights = _weights(spot)
+    if spot.problem or not weights:
+        return [spot.path]
+    size = sum(size for _, size in weights)
+    return [frozenset(inode for inode, _ in weights), (plain_name(spot.name), size)]
