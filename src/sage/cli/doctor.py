@@ -70,7 +70,7 @@ def _models(home: Path) -> tuple[list[str], list[str], dict[str, str]]:
 
     sound, missing, damaged = list[str](), list[str](), dict[str, str]()
     for card in load_catalog(home).values():
-        if card.backend == "fake":
+        if card.backend == "fake" or card.remote:
             continue
         try:
             vetted(card, home)

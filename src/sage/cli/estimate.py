@@ -55,7 +55,8 @@ def show_estimate(name: str, context: int | None, *, as_json: bool) -> bool:
         if card.backend == EMBEDDING:
             parts, total = {}, int(card.rates["rss_bytes"].value)
         else:
-            parts = asdict(memory_parts(home, card, tokens)) if card.backend != "fake" else {}
+            no_file = card.backend == "fake" or card.remote
+            parts = {} if no_file else asdict(memory_parts(home, card, tokens))
             total = memory_need(home, card, tokens)
     except UnsafeFile as error:
         raise UnsafeFile(f"{name}: {error.message}", mend=error.mend) from error
@@ -67,7 +68,8 @@ def show_estimate(name: str, context: int | None, *, as_json: bool) -> bool:
         found = {"total": total, "measured": measured, "need": need, "free": free, "fits": fits}
         emit_json({"name": name, "context": tokens} | parts | found)
         return fits
-    rows = parts or {"on its card" if card.backend == EMBEDDING else "script": total}
+    said = {EMBEDDING: "on its card", "fake": "script"}
+    rows = parts or {said.get(card.backend, "its worker"): total}
     if measured:
         rows |= ({"together": total} if parts else {}) | {"measured here": measured}
     for label, value in (rows | {"total": need, "free": free}).items():

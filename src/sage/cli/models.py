@@ -13,6 +13,7 @@ import typer
 
 from sage.cli.estimate import estimate
 from sage.cli.lookup import AsJson, Name, find_model, measured_rates
+from sage.cli.remote import add
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -79,7 +80,9 @@ def list_(as_json: AsJson = False) -> None:
     table.columns[1].justify = "right"
     for row in rows:
         state = STATES[row["state"]]
-        if row["present"]:
+        if row["source"].startswith("openai:"):
+            state = "on a server"
+        elif row["present"]:
             state = "in memory" if row["resident"] else "scripted" if row["source"] == "fake" else state
         size, can = human_bytes(row["bytes"]), ", ".join(row["capabilities"])
         table.add_row(row["name"], size, state, row["license"], can)
@@ -128,6 +131,9 @@ def pull(
     for card in cards:
         if card.backend == "fake":
             console().print(f"{card.name}: scripted, there is nothing to pull", markup=False)
+            continue
+        if card.remote:
+            console().print(f"{card.name}: a server runs it, there is nothing to pull", markup=False)
             continue
         if card.backend == EMBEDDING and (lacking := _lacking_libraries()):
             notes().print(f"To use it: {lacking}", markup=False)
@@ -299,6 +305,8 @@ def _file_line(card: ModelCard, home: Path) -> str:
 
     if card.backend == "fake":
         return "scripted, no file"
+    if card.remote:
+        return "none; a server runs it"
     path, here = model_path(card, home), state(card, home)
     if here == "absent":
         return f"not pulled; sage models pull {card.name}"
@@ -318,20 +326,23 @@ def show(name: Name, as_json: AsJson = False) -> None:
     card, home = find_model(name)
     here = state(card, home)
     measured = {key: value for key, value in measured_rates(home, name).items() if key in RATES}
-    fake = card.backend == "fake"
+    no_file = card.backend == "fake" or card.remote
     if as_json:
         value = asdict(card) | {"capabilities": sorted(card.capabilities)}
         value |= {"present": here == "present", "state": here, "measured": measured}
-        emit_json(value | {"path": str(model_path(card, home)) if here == "present" and not fake else None})
+        emit_json(
+            value | {"path": str(model_path(card, home)) if here == "present" and not no_file else None}
+        )
         return
     rates = {key: _rate(key, figure.value, figure.provenance) for key, figure in card.rates.items()}
     rates |= {key: _rate(key, value, "measured here") for key, value in measured.items()}
     lines = {
         "model": card.name,
         "file": _file_line(card, home),
-        "size": "" if fake else human_bytes(card.bytes),
-        "sha256": "" if fake else card.sha256 or "unknown",
-        "source": "" if fake else card.source,
+        "size": "" if no_file else human_bytes(card.bytes),
+        "sha256": "" if no_file else card.sha256 or "unknown",
+        "source": "" if card.backend == "fake" else card.source,
+        "key": f"in {card.key_env}" if card.key_env else "",
         "packages": ", ".join(f"{m.package} {m.version}" for m in card.members),
         "licence": card.license,
         "context": f"{card.context_length} tokens",
@@ -347,6 +358,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
             console().print(f"{key:11} {hang(text, 12)}", markup=False, soft_wrap=True)
 
 
+app.command()(add)
 app.command()(estimate)
 
 
@@ -359,7 +371,7 @@ def rm(name: Name) -> None:
     from sage.zoo.sources import remove
 
     card, home = find_model(name)
-    freed = 0 if card.backend == "fake" else remove(card, home)
+    freed = 0 if card.backend == "fake" or card.remote else remove(card, home)
     done = [f"{human_bytes(freed)} freed"] if freed else []
     if remove_user_card(home, name):
         done.append(f"its card is removed from {home / 'catalog.toml'}")
