@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import struct
 import sys
 import time
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,11 @@ import typer
 from sage.cli import models
 from sage.clock import FakeClock
 from sage.config import load_settings
-from sage.errors import Interrupted, UsageError
+from sage.errors import Interrupted, UnsafeFile, UsageError
 from sage.events import EventBus, ModelPulled, PullProgress
 from sage.kernel.session import open_stores
 from sage.zoo.catalog import find_card, load_catalog
+from sage.zoo.hub import HubFile
 
 
 def tiny_gguf(path: Path, *, layers: int = 2) -> Path:
@@ -56,12 +59,23 @@ def test_list_as_json(run_sage: Any) -> None:
         "name": "smollm2-135m-instruct",
         "present": False,
         "state": "absent",
+        "status": "not pulled",
+        "obstacle": {
+            "name": "WeightsMissing",
+            "message": "its weights are not here",
+            "mend": "sage models pull smollm2-135m-instruct",
+        },
         "resident": False,
+        "default": True,
         "bytes": 98_362_432,
+        "expected_bytes": 98_362_432,
+        "parameters": 134_515_008,
         "license": "Apache-2.0",
         "source": "package",
+        "backend": "llama_cpp",
         "capabilities": ["text"],
     }
+    assert len(rows) > 30
 
 
 def test_list_for_people(run_sage: Any) -> None:
@@ -70,6 +84,73 @@ def test_list_for_people(run_sage: Any) -> None:
     lines = done.stdout.splitlines()
     assert lines[0].split() == ["model", "size", "state", "licence", "can"]
     assert "98 MB  not pulled  Apache-2.0" in lines[1]
+    assert [line.split()[0] for line in lines[1:]] == ["smollm2-135m-instruct", "gemma-3-270m"]
+    assert "more are known: sage models list --all" in done.stderr
+
+
+def test_list_all_for_people(run_sage: Any) -> None:
+    done = run_sage("models", "list", "--all")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert len(lines) > 30
+    assert "~66.0 GB  unfit" in lines["qwen3-omni-30b-fp4"]
+    assert "~490 MB" in lines["qwen2.5-0.5b-instruct-q4_k_m"]
+    assert all(len(line) <= 140 for line in lines.values())
+
+
+def test_what_cannot_be_pulled_says_why(run_sage: Any) -> None:
+    for name, code, said in (
+        ("qwen3-omni-30b-fp4", 5, "metadata only"),
+        ("epistemic-pragmatism", 3, "fix: sage models discover --add FOLDER"),
+    ):
+        done = run_sage("models", "pull", name)
+        assert done.returncode == code
+        assert said in done.stderr
+    done = run_sage("models", "pull", "qwen3-4b-q4_k_m", env={"SAGE_MODELS__OFFLINE": "true"})
+    assert done.returncode == 3
+    assert "forbids asking the hub" in done.stderr
+
+
+def test_the_first_pull_from_the_hub_pins_what_it_serves(
+    own_file: Path, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "qwen3-4b-q4_k_m"
+    served = HubFile(bytes=own_file.stat().st_size, sha256=sha256(own_file.read_bytes()).hexdigest())
+    asked = list[str]()
+
+    def describe(uri: str) -> HubFile:
+        asked.append(uri)
+        return served
+
+    def fetch(uri: str, folder: Path, _on_bytes: Any) -> Path:
+        folder.mkdir()
+        return Path(shutil.copy(own_file, folder / "x.gguf"))
+
+    monkeypatch.setattr("sage.zoo.hub.describe_hub_file", describe)
+    monkeypatch.setattr("sage.zoo.hub.fetch_hub_file", fetch)
+    models.pull(name)
+    card = load_catalog(home)[name]
+    assert (card.bytes, card.sha256) == (served.bytes, served.sha256)
+    assert (card.parameters, card.family) == (4_000_000_000, "qwen3"), "the rest stays as published"
+    own_file.write_bytes(own_file.read_bytes() + bytes(32))
+    (home / "models" / f"{name}.gguf").unlink()
+    with pytest.raises(UnsafeFile):
+        models.pull(name)
+    assert asked == [card.source], "the hub's word counts once"
+
+
+def test_what_a_card_says_of_its_weights(run_sage: Any) -> None:
+    words = run_sage("models", "show", "Qwen3-Omni-30B-FP4").stdout
+    assert "4 bits claimed, 17.6 on disk, which is more" in words
+    assert "unfit       its four bits are metadata only" in words
+    assert "needs       mamba_ssm\n" in run_sage("models", "show", "nemotron-h-4b-instruct-128k").stdout
+    words = run_sage("models", "show", "introspective-qwen-0.5b-v2.1").stdout
+    assert "base        qwen2.5-0.5b-instruct\n" in words
+    assert "file        unpublished; sage models discover --add FOLDER\n" in words
+    assert "quality is  unknown\n" in words
+    card = json.loads(run_sage("models", "show", "qwen3-omni-30b-fp4", "--json").stdout)
+    assert card["obstacle"]["name"] == "UnsafeFile"
+    assert card["stored_bits"] == pytest.approx(17.6)
 
 
 def test_a_file_of_ones_own_from_pull_to_rm(run_sage: Any, own_file: Path, home: Path) -> None:
@@ -231,14 +312,14 @@ def measure(home: Path, model: str, **rates: float) -> None:
 
 def test_what_was_measured_here_replaces_what_was_published(run_sage: Any, home: Path) -> None:
     words = run_sage("models", "show", "smollm2-135m-instruct").stdout
-    assert "rates       reads 470 tokens/s (published), writes 147 tokens/s (published), " in words
-    assert "loads in 0.3 s (published), takes 236 MB (published)\n" in words
+    assert "rates       reads 470 tokens/s (measured), writes 147 tokens/s (measured), " in words
+    assert "loads in 0.3 s (measured), takes 236 MB (measured)\n" in words
     assert "rewrite 0.62, any 0.43" in words
     assert not (home / "sage.db").exists()
     measure(home, "smollm2-135m-instruct", generate_tok_s=52.3, load_s=12.4, answer_tokens_fact=3.0)
     words = run_sage("models", "show", "smollm2-135m-instruct").stdout
-    assert "reads 470 tokens/s (published), writes 52 tokens/s (measured here), " in words
-    assert "loads in 12 s (measured here), takes 236 MB (published)\n" in words
+    assert "reads 470 tokens/s (measured), writes 52 tokens/s (measured here), " in words
+    assert "loads in 12 s (measured here), takes 236 MB (measured)\n" in words
     card = json.loads(run_sage("models", "show", "smollm2-135m-instruct", "--json").stdout)
     assert card["measured"] == {"generate_tok_s": 52.3, "load_s": 12.4}
     assert card["state"] == "absent"

@@ -9,7 +9,7 @@ import pytest
 
 from sage.errors import BackendMissing, ModelNotFound, SageError, UnsafeFile, WeightsMissing
 from sage.zoo.card import Figure, ModelCard
-from sage.zoo.card_status import how_to_get, obstacle, stored_bits
+from sage.zoo.card_status import how_to_get, obstacle, status, stored_bits
 from sage.zoo.catalog import every_card
 
 FAKE = ModelCard(
@@ -31,8 +31,8 @@ def test_nothing_stands_in_the_way_of_what_is_here(home: Path) -> None:
         (replace(FAKE, unfit="only metadata"), UnsafeFile, "only metadata", "sage models show fake"),
         (replace(FAKE, requires=("json", "no_such_lib")), BackendMissing, "no_such_lib", "install no-such"),
         (replace(FAKE, requires=("os; rm",)), BackendMissing, "os; rm", "pip install"),
-        (replace(FAKE, base="nobody"), ModelNotFound, "base nobody", "sage models show fake"),
-        (replace(FAKE, base="adapter"), UnsafeFile, "is an adapter itself", "show"),
+        (replace(FAKE, base="nobody"), ModelNotFound, "of its base nobody", "sage models show fake"),
+        (replace(FAKE, base="adapter"), UnsafeFile, "an adapter itself", "show"),
         (replace(FAKE, source="package", backend="llama_cpp"), WeightsMissing, "not here", "pull fake"),
         (replace(FAKE, source="unpublished", backend="llama_cpp"), WeightsMissing, "not here", "discover"),
     ],
@@ -74,6 +74,26 @@ def test_what_the_origin_could_not_run_is_flagged(home: Path) -> None:
     assert "ARM64" in catalog["nemotron-h-4b-instruct-128k"].notice
     adapter = obstacle(catalog["introspective-qwen-0.5b-v2.1"], home, catalog)
     assert adapter is not None
+
+
+@pytest.mark.parametrize(
+    ("card", "word"),
+    [
+        (FAKE, "scripted"),
+        (replace(FAKE, source="openai:http://x/v1#m", backend="openai_http", bytes=0), "server"),
+        (replace(FAKE, unfit="only metadata"), "unfit"),
+        (replace(FAKE, requires=("no_such_lib",)), "needs no_such_lib"),
+        (replace(FAKE, base="nobody"), "base missing"),
+        (replace(FAKE, base="adapter"), "base missing"),
+        (replace(FAKE, base="lost"), "base missing"),
+        (replace(FAKE, source="package", backend="llama_cpp"), "not pulled"),
+        (replace(FAKE, source="unpublished", backend="llama_cpp"), "unpublished"),
+    ],
+)
+def test_a_word_for_each_state(card: ModelCard, word: str, home: Path) -> None:
+    lost = replace(FAKE, name="lost", source="package", backend="llama_cpp")
+    catalog = CATALOG | {"lost": lost}
+    assert status(card, obstacle(card, home, catalog)) == word
 
 
 def test_how_weights_are_had() -> None:

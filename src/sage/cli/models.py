@@ -7,18 +7,18 @@ Only light imports at the top; the rest is imported when a command runs.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sage.cli.estimate import estimate
-from sage.cli.lookup import AsJson, Name, find_model, measured_rates
+from sage.cli.lookup import Name, find_model
 from sage.cli.remote import add
+from sage.cli.shelf import list_, show
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from sage.events import Event, EventBus
     from sage.zoo.card import ModelCard
@@ -27,66 +27,8 @@ __all__ = ["app"]
 
 app = typer.Typer(help="The models SAGE may choose from.", no_args_is_help=True)
 
-STATES = {"absent": "not pulled", "damaged": "damaged", "present": "on disk"}
-
-RATES = {
-    "prompt_tok_s": "reads",
-    "generate_tok_s": "writes",
-    "load_s": "loads in",
-    "rss_bytes": "takes",
-    "prompt_usd_mtok": "a million tokens read cost",
-    "generate_usd_mtok": "a million tokens written cost",
-}
-"""The rates of a card and of the database that tell a person something, and how they read."""
-
 NOTE_BYTES, NOTE_AFTER_S = 200_000_000, 1.0
 """Checking a larger file than this may take longer than a person waits without a word."""
-
-
-def _rows(home: Path) -> list[dict[str, Any]]:
-    from sage.zoo.catalog import every_card
-    from sage.zoo.host import resident_models
-    from sage.zoo.sources import state
-
-    loaded = resident_models(home)
-    return [
-        {
-            "name": card.name,
-            "present": (here := state(card, home)) == "present",
-            "state": here,
-            "resident": card.name in loaded,
-            "bytes": card.bytes,
-            "license": card.license,
-            "source": card.source,
-            "capabilities": sorted(card.capabilities),
-        }
-        for card in every_card(home).values()
-    ]
-
-
-@app.command("list")
-def list_(as_json: AsJson = False) -> None:
-    """Every known model: is it on this machine, is it in memory."""
-    from sage.cli.render import emit_json, human_bytes, print_table
-    from sage.config import sage_home
-
-    rows = _rows(sage_home())
-    if as_json:
-        emit_json(rows)
-        return
-    from rich.table import Table
-
-    table = Table("model", "size", "state", "licence", "can", box=None, pad_edge=False)
-    table.columns[1].justify = "right"
-    for row in rows:
-        state = STATES[row["state"]]
-        if row["source"].startswith("openai:"):
-            state = "on a server"
-        elif row["present"]:
-            state = "in memory" if row["resident"] else "scripted" if row["source"] == "fake" else state
-        size, can = human_bytes(row["bytes"]), ", ".join(row["capabilities"])
-        table.add_row(row["name"], size, state, row["license"], can)
-    print_table(table)
 
 
 @app.command()
@@ -128,6 +70,7 @@ def pull(
     else:
         _refuse_path(what, catalog)
         cards = (find_card(catalog, what),) if what else default_cards(catalog)
+        cards = tuple(_pinned(card, offline=offline) for card in cards)
     for card in cards:
         if card.backend == "fake":
             console().print(f"{card.name}: scripted, there is nothing to pull", markup=False)
@@ -159,6 +102,8 @@ def pull(
             from sage.zoo.vet import read_gguf
 
             add_user_card(home, sources.describe(card, read_gguf(path)))
+        elif card != catalog[card.name]:
+            add_user_card(home, card)
         done = f"{human_bytes(card.bytes)}, checked, {path}"
         if not fetched:
             done = "already here, checked"
@@ -201,6 +146,36 @@ def _new_card(uri: str, name: str, catalog: dict[str, ModelCard], *, offline: bo
             mend=f"sage models pull {uri} --name OTHER, or first: sage models rm {card.name}",
         )
     return card
+
+
+def _pinned(card: ModelCard, *, offline: bool) -> ModelCard:
+    """The card with the size and hash that the hub states for its file today, where it had none.
+
+    Raises:
+        UnsafeFile: it is unfit. WeightsMissing: nobody serves it, or the hub may not be asked.
+    """
+    from dataclasses import replace
+
+    from sage.errors import UnsafeFile, WeightsMissing
+    from sage.zoo.card_status import how_to_get
+    from sage.zoo.sources import card_from_uri
+
+    if card.unfit:
+        raise UnsafeFile(f"{card.name} is not pulled: {card.unfit}", mend=f"sage models show {card.name}")
+    if card.source == "unpublished":
+        raise WeightsMissing(
+            f"The weights of {card.name} are published nowhere; where you have them, say in which folder",
+            mend=how_to_get(card),
+        )
+    if card.bytes or not card.source.startswith("hf:"):
+        return card
+    if offline:
+        raise WeightsMissing(
+            f"{card.name} is not on this machine, and models.offline forbids asking the hub",
+            mend=f"SAGE_MODELS__OFFLINE=false sage models pull {card.name}",
+        )
+    served = card_from_uri(card.source, card.name)
+    return replace(card, bytes=served.bytes, sha256=served.sha256)
 
 
 def _consent(card: ModelCard, *, yes: bool) -> None:
@@ -286,78 +261,8 @@ def _progress(card: ModelCard, bus: EventBus) -> AbstractContextManager[None]:
     return bar() if notes().is_terminal else lines()
 
 
-def _rate(key: str, value: float, who: str) -> str:
-    from sage.cli.render import human_bytes
-
-    if key.endswith("_bytes"):
-        figure = human_bytes(value)
-    elif key.endswith("_tok_s"):
-        figure = f"{value:.0f} tokens/s"
-    elif key.endswith("_usd_mtok"):
-        figure = f"{value:.2f} USD"
-    else:
-        figure = f"{value:.2g} s" if value < 10 else f"{value:.0f} s"
-    return f"{RATES.get(key, key)} {figure} ({who})"
-
-
-def _file_line(card: ModelCard, home: Path) -> str:
-    from sage.zoo.sources import model_path, state
-
-    if card.backend == "fake":
-        return "scripted, no file"
-    if card.remote:
-        return "none; a server runs it"
-    path, here = model_path(card, home), state(card, home)
-    if here == "absent":
-        return f"not pulled; sage models pull {card.name}"
-    return str(path) if here == "present" else f"{path} is damaged; sage models pull {card.name}"
-
-
-@app.command()
-def show(name: Name, as_json: AsJson = False) -> None:
-    """Everything about one model, and where its file is."""
-    from dataclasses import asdict
-
-    from sage.cli.lines import hang
-    from sage.cli.render import console, emit_json, human_bytes
-    from sage.zoo.card import EMBEDDING
-    from sage.zoo.sources import model_path, state
-
-    card, home = find_model(name)
-    here = state(card, home)
-    measured = {key: value for key, value in measured_rates(home, name).items() if key in RATES}
-    no_file = card.backend == "fake" or card.remote
-    if as_json:
-        value = asdict(card) | {"capabilities": sorted(card.capabilities)}
-        value |= {"present": here == "present", "state": here, "measured": measured}
-        emit_json(
-            value | {"path": str(model_path(card, home)) if here == "present" and not no_file else None}
-        )
-        return
-    rates = {key: _rate(key, figure.value, figure.provenance) for key, figure in card.rates.items()}
-    rates |= {key: _rate(key, value, "measured here") for key, value in measured.items()}
-    lines = {
-        "model": card.name,
-        "file": _file_line(card, home),
-        "size": "" if no_file else human_bytes(card.bytes),
-        "sha256": "" if no_file else card.sha256 or "unknown",
-        "source": "" if card.backend == "fake" else card.source,
-        "key": f"in {card.key_env}" if card.key_env else "",
-        "packages": ", ".join(f"{m.package} {m.version}" for m in card.members),
-        "licence": card.license,
-        "context": f"{card.context_length} tokens",
-        "can": ", ".join(sorted(card.capabilities)),
-        "asked by": "" if card.backend == EMBEDDING else card.prompt_style,
-        "quality": ", ".join(f"{'any' if k == '*' else k} {v:.2f}" for k, v in card.prior.items()),
-        "quality is": card.prior_provenance if card.prior else "",
-        "rates": ", ".join(rates[key] for key in sorted(rates, key=[*RATES, *rates].index)),
-        "notice": card.notice,
-    }
-    for key, text in lines.items():
-        if text:
-            console().print(f"{key:11} {hang(text, 12)}", markup=False, soft_wrap=True)
-
-
+app.command("list")(list_)
+app.command()(show)
 app.command()(add)
 app.command()(estimate)
 

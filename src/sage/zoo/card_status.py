@@ -15,10 +15,12 @@ from sage.errors import BackendMissing, ModelNotFound, SageError, UnsafeFile, We
 from sage.zoo.card import ModelCard
 from sage.zoo.sources import model_path, state
 
-__all__ = ["how_to_get", "obstacle", "stored_bits"]
+__all__ = ["how_to_get", "obstacle", "status", "stored_bits"]
 
 LIBRARIES = {"transformers": (("torch", "transformers"), "pip install 'sage-kernel[neural]'")}
 """Python modules of a backend that is not part of every installation, and the command that brings them."""
+
+OF_BASE = "of its base"
 
 MORE_THAN_CLAIMED = 1.25
 """Stored bits above this many times the claimed ones contradict the claim; scales and finer layers do not."""
@@ -43,15 +45,15 @@ def obstacle(card: ModelCard, home: Path, catalog: Mapping[str, ModelCard]) -> S
         base = catalog.get(card.base)
         if base is None:
             return ModelNotFound(
-                f"its base {card.base} is no known model", mend=f"sage models show {card.name}"
+                f"{OF_BASE} {card.base} nothing is known", mend=f"sage models show {card.name}"
             )
         # An adapter on an adapter is refused: two cards that name each other would go round for ever.
         if base.base:
             return UnsafeFile(
-                f"its base {base.name} is an adapter itself", mend=f"sage models show {card.name}"
+                f"{OF_BASE} {base.name}: it is an adapter itself", mend=f"sage models show {card.name}"
             )
         if (found := obstacle(base, home, catalog)) is not None:
-            return type(found)(f"of its base {base.name}: {found.message}", mend=found.mend)
+            return type(found)(f"{OF_BASE} {base.name}: {found.message}", mend=found.mend)
     here = state(card, home)
     if here == "absent":
         return WeightsMissing("its weights are not here", mend=how_to_get(card))
@@ -67,6 +69,19 @@ def how_to_get(card: ModelCard) -> str:
     if card.source == "unpublished" or card.source.startswith("path:"):
         return "sage models discover --add FOLDER"
     return f"sage models pull {card.name}"
+
+
+def status(card: ModelCard, found: SageError | None) -> str:
+    """One or two words for ``obstacle``'s answer, for a column of a table."""
+    if found is None:
+        return "scripted" if card.backend == "fake" else "server" if card.remote else "on disk"
+    if card.unfit:
+        return "unfit"
+    if isinstance(found, BackendMissing):
+        return f"needs {found.message.rpartition(' needs ')[2]}"
+    if isinstance(found, WeightsMissing) and not found.message.startswith(OF_BASE):
+        return "unpublished" if card.source == "unpublished" else "not pulled"
+    return "base missing" if card.base and OF_BASE in found.message else "damaged"
 
 
 def stored_bits(card: ModelCard) -> tuple[float, bool] | None:

@@ -1,0 +1,197 @@
+"""``sage models list`` and ``sage models show``: what is known of the models, and what stands in their way.
+
+Owns: these commands' words and tables. Must not know: how a file is fetched, vetted or run.
+Only light imports at the top; the rest is imported when a command runs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sage.cli.lookup import AsJson, Name, find_model, measured_rates
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from sage.errors import SageError
+    from sage.zoo.card import ModelCard
+
+__all__ = ["list_", "show", "size_word"]
+
+RATES = {
+    "prompt_tok_s": "reads",
+    "generate_tok_s": "writes",
+    "load_s": "loads in",
+    "rss_bytes": "takes",
+    "disk_bytes": "lies on the disk with",
+    "prompt_usd_mtok": "a million tokens read cost",
+    "generate_usd_mtok": "a million tokens written cost",
+}
+"""The rates of a card and of the database that tell a person something, and how they read."""
+
+
+def _row(card: ModelCard, home: Path, catalog: Mapping[str, ModelCard], loaded: Any) -> dict[str, Any]:
+    from sage.zoo.card_status import obstacle, status
+    from sage.zoo.sources import state
+
+    found = obstacle(card, home, catalog)
+    return {
+        "name": card.name,
+        "present": (here := state(card, home)) == "present",
+        "state": here,
+        "status": status(card, found),
+        "obstacle": _error(found),
+        "resident": card.name in loaded,
+        "default": card.default,
+        "bytes": card.bytes,
+        "expected_bytes": card.expected_bytes,
+        "parameters": card.parameters,
+        "license": card.license,
+        "source": card.source,
+        "backend": card.backend,
+        "capabilities": sorted(card.capabilities),
+    }
+
+
+def _error(found: SageError | None) -> dict[str, str] | None:
+    return None if found is None else {"name": found.name, "message": found.message, "mend": found.mend}
+
+
+def size_word(card: ModelCard) -> str:
+    """Size on disk; with a ``~`` before it where nobody has counted the bytes."""
+    from sage.cli.render import human_bytes
+
+    if card.bytes:
+        return human_bytes(card.bytes)
+    return f"~{human_bytes(card.expected_bytes)}" if card.expected_bytes else ""
+
+
+def list_(
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also the known models that are not on this machine.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """The models on this machine and the default ones; with --all, every known model."""
+    from sage.cli.render import emit_json, notes, print_table
+    from sage.config import sage_home
+    from sage.zoo.catalog import every_card
+    from sage.zoo.host import resident_models
+
+    home = sage_home()
+    catalog, loaded = every_card(home), resident_models(home)
+    rows = [_row(card, home, catalog, loaded) for card in catalog.values()]
+    if as_json:
+        emit_json(rows)
+        return
+    from rich.table import Table
+
+    table = Table("model", "size", "state", "licence", "can", box=None, pad_edge=False)
+    table.columns[1].justify = "right"
+    shown = [row for row in rows if everything or row["state"] != "absent" or row["default"]]
+    for row in shown:
+        card = catalog[row["name"]]
+        word = "in memory" if row["resident"] else row["status"]
+        table.add_row(card.name, size_word(card), word, card.license, ", ".join(row["capabilities"]))
+    print_table(table)
+    if left := len(rows) - len(shown):
+        notes().print(f"{left} more are known: sage models list --all", style="dim")
+
+
+def _rate(key: str, value: float, who: str) -> str:
+    from sage.cli.render import human_bytes
+
+    if key.endswith("_bytes"):
+        figure = human_bytes(value)
+    elif key.endswith("_tok_s"):
+        figure = f"{value:.0f} tokens/s" if value >= 10 else f"{value:.2g} tokens/s"
+    elif key.endswith("_usd_mtok"):
+        figure = f"{value:.2f} USD"
+    else:
+        figure = f"{value:.2g} s" if value < 10 else f"{value:.0f} s"
+    return f"{RATES.get(key, key)} {figure} ({who})"
+
+
+def _file_line(card: ModelCard, home: Path) -> str:
+    from sage.zoo.card_status import how_to_get
+    from sage.zoo.sources import model_path, state
+
+    if card.backend == "fake":
+        return "scripted, no file"
+    if card.remote:
+        return "none here: a server runs it"
+    path, here = model_path(card, home), state(card, home)
+    if here == "absent":
+        return f"{'unpublished' if card.source == 'unpublished' else 'not pulled'}; {how_to_get(card)}"
+    return str(path) if here == "present" else f"{path} is damaged; {how_to_get(card)}"
+
+
+def _weights_line(card: ModelCard) -> str:
+    from sage.zoo.card_status import stored_bits
+
+    if not card.parameters:
+        return ""
+    words = [f"{card.parameters / 1e6:,.0f} million"]
+    if card.active_parameters:
+        words.append(f"{card.active_parameters / 1e6:,.0f} million of them at work for a token")
+    if card.bits:
+        words.append(f"{card.bits:g} bits claimed")
+    if (stored := stored_bits(card)) is not None:
+        words.append(f"{stored[0]:.1f} on disk" + ("" if stored[1] else ", which is more"))
+    return ", ".join(words)
+
+
+def show(name: Name, as_json: AsJson = False) -> None:
+    """Everything about one model, and where its file is."""
+    from dataclasses import asdict
+
+    from sage.cli.lines import hang
+    from sage.cli.render import console, emit_json
+    from sage.zoo.card import EMBEDDING
+    from sage.zoo.card_status import obstacle, stored_bits
+    from sage.zoo.catalog import every_card
+    from sage.zoo.sources import model_path, state
+
+    card, home = find_model(name)
+    here, measured = state(card, home), measured_rates(home, card.name)
+    measured = {key: value for key, value in measured.items() if key in RATES}
+    fileless = card.backend == "fake" or card.remote
+    found, stored = obstacle(card, home, every_card(home)), stored_bits(card)
+    if as_json:
+        value = asdict(card) | {"capabilities": sorted(card.capabilities)}
+        value |= {"present": here == "present", "state": here, "measured": measured}
+        value |= {"expected_bytes": card.expected_bytes, "stored_bits": stored[0] if stored else None}
+        value |= {"obstacle": _error(found)}
+        emit_json(
+            value | {"path": str(model_path(card, home)) if here == "present" and not fileless else None}
+        )
+        return
+    rates = {key: _rate(key, figure.value, figure.provenance) for key, figure in card.rates.items()}
+    rates |= {key: _rate(key, value, "measured here") for key, value in measured.items()}
+    lines = {
+        "model": card.name,
+        "file": _file_line(card, home),
+        "in its way": "" if found is None or here != "present" else f"{found.message}; {found.mend}",
+        "size": "" if fileless else size_word(card) or "unknown",
+        "sha256": "" if fileless else card.sha256 or "unknown",
+        "source": "" if card.backend == "fake" else card.source,
+        "packages": ", ".join(f"{m.package} {m.version}" for m in card.members),
+        "licence": card.license,
+        "weights": _weights_line(card),
+        "base": card.base,
+        "needs": ", ".join(card.requires),
+        "unfit": card.unfit,
+        "context": f"{card.context_length} tokens",
+        "can": ", ".join(sorted(card.capabilities)),
+        "asked by": "" if card.backend == EMBEDDING else card.prompt_style,
+        "quality": ", ".join(f"{'any' if k == '*' else k} {v:.2f}" for k, v in card.prior.items()),
+        "quality is": card.prior_provenance,
+        "rates": ", ".join(rates[key] for key in sorted(rates, key=[*RATES, *rates].index)),
+        "notice": card.notice,
+    }
+    for key, text in lines.items():
+        if text:
+            console().print(f"{key:11} {hang(text, 12)}", markup=False, soft_wrap=True)
