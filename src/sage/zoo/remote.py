@@ -31,8 +31,8 @@ __all__ = [
     "server_from",
 ]
 
-WORKER_BYTES = 48_000_000
-"""What the worker process of such a model takes: Python, the HTTP library and certificates; see its test."""
+WORKER_BYTES = 35_000_000
+"""What the worker of such a model takes: Python, the HTTP library, certificates, the check of schemas."""
 
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
 """Capitals only: a key that was put where the name of its variable belongs hardly ever looks like this."""
