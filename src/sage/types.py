@@ -92,7 +92,8 @@ class Situation:
 class Candidate:
     """Something that could do the work: an expert, a model or a device.
 
-    Times are seconds, sizes are bytes. ``est_load_s`` and ``load_bytes`` are 0 when resident.
+    Times are seconds, sizes are bytes. ``est_load_s`` and ``load_bytes`` are 0 when resident; ``reload_s`` and
+    ``reload_bytes`` are what loading it takes or would take, were it unloaded.
     ``prior`` maps a kind of work to the published or measured quality in [0, 1]; ``family`` names its
     relatives. ``est_tokens`` and ``est_usd`` are what the work would take and be billed. ``unavailable`` is
     the failure that choosing it would end in.
@@ -109,6 +110,8 @@ class Candidate:
     est_run_s: float
     est_tokens: float = 0.0
     est_usd: float = 0.0
+    reload_s: float = 0.0
+    reload_bytes: int = 0
     family: str = ""
     unavailable: SageError | None = None
 
@@ -118,7 +121,9 @@ class CandidateScore:
     """One row of the decision table: the three factors and what they were computed from.
 
     ``sd`` is the standard deviation of the expertise, ``evidence`` how many outcomes of such contexts stand
-    behind it; ``price`` is in the unit of the decision.
+    behind it; ``price`` is in the unit of the decision: the work, and what loading counts for. ``warm`` is
+    the permission it would have if loaded, ``saved`` what earlier requests have paid of its load (in that
+    unit), ``displaces`` whom it would push out of memory; nothing where demand was not asked.
     """
 
     name: str
@@ -133,6 +138,9 @@ class CandidateScore:
     evidence: float
     sd: float = 0.0
     price: float = 0.0
+    warm: float = 0.0
+    saved: float = 0.0
+    displaces: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

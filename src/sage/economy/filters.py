@@ -29,11 +29,13 @@ __all__ = ["Limits", "Rejection", "allowed", "nobody", "why_not"]
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
     """What may be spent now: ATP of ``capacity`` at most, and bytes of memory for models (idle ones that are
-    loaded can make room). Exploring may cost ``explore_atp`` beyond the winner's price."""
+    loaded can make room; ``free_bytes`` are free without that). Exploring may cost ``explore_atp`` beyond the
+    winner's price."""
 
     atp: float
     capacity: float
     memory_bytes: int
+    free_bytes: int = 2**62
     explore_atp: float = 0.0
 
 

@@ -26,12 +26,16 @@ __all__ = [
     "permission",
     "persistence",
     "price_scale_at",
+    "worth_of_permission",
 ]
 
 Floats = npt.NDArray[np.float64]
 
 DIALS: Mapping[str, float] = {"fast": 0.1, "balanced": 0.5, "deep": 1.0}
 """Settings of the dial that have a name: ``sage:fast`` to ``sage:deep``."""
+
+LEAST_PERMISSION = 1e-9
+"""Nothing is divided by less."""
 
 LEAST_DIAL = 0.005
 """Below this the product form is value for price to four digits, whatever the dial."""
@@ -83,3 +87,16 @@ def permission(form: Form, expertise: Floats, cheap: Any, persist: Any) -> Float
     if form == "product":
         return np.asarray(expertise * cheap * persist)
     return np.asarray(expertise - (1.0 / cheap - 1.0) + np.log(persist))
+
+
+def worth_of_permission(form: Form, permission: Floats, price: Floats, *, scale: float) -> Floats:
+    """The price that one unit of permission is worth to each candidate: how much dearer it could be for each
+    unit that it has to spare. Never more than ``scale + price`` for the whole permission.
+
+    0 where price does not matter: whoever wants something there takes it, and saves up for nothing.
+    """
+    if scale == float("inf"):
+        return np.zeros(len(price))
+    if form == "additive":
+        return np.full(len(price), scale)
+    return (scale + price) / np.maximum(permission, LEAST_PERMISSION)

@@ -45,6 +45,8 @@ class Pool:
         load_s = np.array([c.est_load_s for c in candidates], float)
         run_s = np.array([c.est_run_s for c in candidates], float)
         load_bytes = np.array([c.load_bytes for c in candidates], float)
+        again_s = np.array([c.reload_s for c in candidates], float)
+        again_bytes = np.array([c.reload_bytes for c in candidates], float)
         self.atp = _price_column(seconds=load_s, bytes_moved=load_bytes) + run_s
         self.prices: Mapping[PriceUnit, Floats] = {
             "atp": self.atp,
@@ -52,10 +54,20 @@ class Pool:
             "tokens": np.array([c.est_tokens for c in candidates], float),
             "usd": np.array([c.est_usd for c in candidates], float),
         }
+        self.runs: Mapping[PriceUnit, Floats] = {**self.prices, "atp": run_s, "seconds": run_s}
+        """The same without loading."""
+        nothing = np.zeros(len(candidates))
+        self.loads: Mapping[PriceUnit, Floats] = {
+            "atp": _price_column(seconds=again_s, bytes_moved=again_bytes),
+            "seconds": again_s,
+            "tokens": nothing,
+            "usd": nothing,
+        }
+        """Loading alone, also of what is loaded: what it would take again."""
         self.unavailable: dict[int, SageError] = {
             i: c.unavailable for i, c in enumerate(candidates) if c.unavailable is not None
         }
-        figures = np.vstack([load_s, run_s, load_bytes, *self.prices.values()])
+        figures = np.vstack([load_s, run_s, load_bytes, again_s, again_bytes, *self.prices.values()])
         for i in np.flatnonzero(~(np.isfinite(figures) & (figures >= 0.0)).all(0)):
             self.unavailable.setdefault(int(i), NoCandidate("its estimated price is not a number"))
         self.every = np.arange(len(self.names))

@@ -36,7 +36,13 @@ def price_to_win(score: CandidateScore, target: float, rule: Rule) -> float:
 def reason(
     scores: Sequence[CandidateScore], chosen: CandidateScore, mode: DecisionMode, kind: str, rule: Rule
 ) -> str:
-    """One or two sentences. ``scores`` are best first; ``chosen`` need not be the first."""
+    """A few sentences. ``scores`` are best first; ``chosen`` need not be the first."""
+    return _choice(scores, chosen, mode, kind, rule) + _loading(scores, chosen, mode, rule)
+
+
+def _choice(
+    scores: Sequence[CandidateScore], chosen: CandidateScore, mode: DecisionMode, kind: str, rule: Rule
+) -> str:
     if mode == "pinned":
         return f"{chosen.name} was asked for by name (permission {chosen.permission:.2f})."
     first = scores[0]
@@ -59,6 +65,25 @@ def reason(
             f"({first.expertise:.2f} against {chosen.expertise:.2f})."
         )
     return _race(first, scores[1], kind, rule)
+
+
+def _loading(scores: Sequence[CandidateScore], chosen: CandidateScore, mode: DecisionMode, rule: Rule) -> str:
+    """What memory had to do with it: a load that earlier requests have paid, or one that is not worth it."""
+    if mode not in ("permission", "light"):
+        return ""
+    if chosen.saved > 0.0:
+        share = chosen.saved / (chosen.saved + max(0.0, chosen.price - chosen.est_run_s))
+        return f" Earlier requests that missed it have paid {share:.0%} of its load."
+    better = [s for s in scores if not s.resident and s.warm > chosen.warm and s.name != chosen.name]
+    if chosen.resident and better:
+        best = max(better, key=lambda score: score.warm)
+        pushes = f", which would push out {' and '.join(best.displaces)}," if best.displaces else ""
+        left = max(0.0, best.price - best.est_run_s)
+        return (
+            f" {best.name} would do it better once loaded ({best.warm:.2f} against {chosen.warm:.2f}), but "
+            f"loading it{pushes} counts for {left:.1f} {UNITS[rule.unit]} now."
+        )
+    return ""
 
 
 def _race(first: CandidateScore, second: CandidateScore, kind: str, rule: Rule) -> str:

@@ -10,15 +10,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from sage.economy.belief import SPREAD, Beliefs
 from sage.economy.context import Context
+from sage.economy.demand import Demand, Loads
 from sage.economy.filters import Limits, Rejection, allowed, nobody, why_not
-from sage.economy.permission import cheapness, hot_bonus_at, permission, persistence, price_scale_at
+from sage.economy.permission import (
+    cheapness,
+    hot_bonus_at,
+    permission,
+    persistence,
+    price_scale_at,
+    worth_of_permission,
+)
 from sage.economy.pool import Pool
 from sage.economy.reason import reason
 from sage.economy.trust import TrustBook
@@ -76,7 +84,7 @@ class FrontierPoint:
 
 
 class Selector:
-    """Chooses among candidates. Stateless: what it learned is in the trust book it is given."""
+    """Chooses among candidates. Stateless: what it knows is in the trust book and the demand it is given."""
 
     def __init__(
         self, *, hot_bonus: float, price_scale: float, form: Form = "product", unit: PriceUnit = "atp"
@@ -99,10 +107,12 @@ class Selector:
         state: MetabolicState = "WAKE",
         pinned: str | None = None,
         random: np.random.Generator | None = None,
+        demand: Demand | None = None,
     ) -> Decision:
         """Rank the candidates and choose one. With ``pinned``, only that one may be chosen.
 
         ``random`` allows exploring (Thompson sampling), within ``limits.explore_atp`` and never in CRISIS.
+        ``demand`` shares the price of a load among the requests that want it, and remembers this one.
 
         Raises:
             NoCandidate: nothing to choose from, or several filters removed everyone.
@@ -116,7 +126,8 @@ class Selector:
             random = None
         explore_atp = None if random is None else limits.explore_atp
         rule = self._rule(dial, state, float(beliefs.total.sum()), explore_atp)
-        price, cheap, persist = self._factors(pool, rule)
+        loads = demand.loads(pool, unit=rule.unit, free_bytes=limits.free_bytes) if demand else None
+        price, cheap, persist = self._factors(pool, rule, loads)
         score = permission(rule.form, beliefs.mean, cheap, persist)
         ranked = _best_first(lines, score, price)
         winner = ranked[0]
@@ -137,6 +148,9 @@ class Selector:
                 ranked[-1] = winner
         columns = (beliefs.mean, beliefs.sd, beliefs.evidence, price, cheap, persist, score, pool.atp)
         scores = _records(pool, ranked, columns)
+        if demand is not None and loads is not None:
+            warm = self._remember(demand, pool, lines, beliefs.mean, rule)
+            scores = _with_demand(scores, [warm[line] for line in ranked], ranked, loads)
         chosen = scores[ranked.index(winner)]
         return Decision(
             chosen=chosen.name,
@@ -234,8 +248,22 @@ class Selector:
             explore_atp=explore_atp,
         )
 
-    def _factors(self, pool: Pool, rule: Rule) -> tuple[Floats, Floats, Floats]:
-        price = pool.prices[rule.unit]
+    def _remember(
+        self, demand: Demand, pool: Pool, lines: npt.NDArray[np.intp], mean: Floats, rule: Rule
+    ) -> Floats:
+        """Tell demand of this request; returns the permission each candidate would have if loaded."""
+        run = pool.runs[rule.unit]
+        warm = permission(rule.form, mean, cheapness(run, scale=rule.scale), 1.0)
+        nobody = min(0.0, float(warm.min()))
+        demand.see(
+            pool,
+            np.maximum(_only(lines, warm), nobody),
+            worth_of_permission(rule.form, warm, run, scale=rule.scale),
+        )
+        return warm
+
+    def _factors(self, pool: Pool, rule: Rule, loads: Loads | None = None) -> tuple[Floats, Floats, Floats]:
+        price = pool.prices[rule.unit] if loads is None else pool.runs[rule.unit] + loads.price
         return (
             price,
             cheapness(price, scale=rule.scale),
@@ -253,7 +281,7 @@ class Selector:
         rule: Rule,
     ) -> tuple[int, DecisionMode]:
         """The rule's winner, unless it is not trusted and a relative is, or a lighter one is close behind in
-        WAKE. Where price does not matter, neither does weight."""
+        WAKE. Where price does not matter, neither does weight; nobody is loaded for being lighter."""
         winner = ranked[0]
         family = pool.candidates[winner].family
         if expertise[winner] < TRUSTED and family:
@@ -265,7 +293,8 @@ class Selector:
             for line in ranked[1:]:
                 if score[winner] - score[line] > CLOSE * abs(score[winner]):
                     break
-                if pool.memory_bytes[line] < pool.memory_bytes[winner] and price[line] <= price[winner]:
+                lighter = pool.memory_bytes[line] < pool.memory_bytes[winner] and price[line] <= price[winner]
+                if lighter and pool.resident[line] >= pool.resident[winner]:
                     return line, "light"
         return winner, "permission"
 
@@ -297,6 +326,20 @@ def _best_first(lines: npt.NDArray[np.intp], score: Floats, price: Floats) -> li
         lines = lines[score[lines] >= np.partition(score[lines], -RECORDED)[-RECORDED]]
     order = zip((-score[lines]).tolist(), price[lines].tolist(), lines.tolist(), strict=True)
     return [line for _, _, line in sorted(order)[:RECORDED]]
+
+
+def _with_demand(
+    scores: tuple[CandidateScore, ...], warm: Sequence[float], ranked: Sequence[int], loads: Loads
+) -> tuple[CandidateScore, ...]:
+    return tuple(
+        replace(
+            score,
+            warm=float(permission),
+            saved=float(loads.saved[line]),
+            displaces=loads.order[: loads.displaces[line]],
+        )
+        for score, permission, line in zip(scores, warm, ranked, strict=True)
+    )
 
 
 def _records(pool: Pool, ranked: Sequence[int], columns: tuple[Floats, ...]) -> tuple[CandidateScore, ...]:

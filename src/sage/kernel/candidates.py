@@ -7,9 +7,9 @@ Must not know: how a candidate is chosen.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from sage.errors import SageError, WeightsMissing
+from sage.errors import LoadFailed, SageError, WeightsMissing
 from sage.types import Candidate, Situation
 from sage.zoo.card import ModelCard
 
@@ -27,12 +27,14 @@ GUESS: Mapping[str, float] = {"prompt_tok_s": 200.0, "generate_tok_s": 30.0}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pricing:
-    """What a price is predicted from: rates by model, what is loaded, bytes a second from storage."""
+    """What a price is predicted from: rates by model, what is loaded, bytes a second from storage; seconds
+    until those that failed lately may be tried again."""
 
     rates: Mapping[str, Mapping[str, float]]
     resident: Iterable[str]
     disk_bytes_s: float
     context: int
+    resting: Mapping[str, float] = field(default_factory=dict)
 
 
 def candidate(
@@ -43,7 +45,8 @@ def candidate(
     present: bool,
     memory_bytes: Callable[[ModelCard], int],
 ) -> Candidate:
-    """The card as a candidate for this situation. A file that is missing or unsafe makes it unavailable."""
+    """The card as a candidate for this situation. A file that is missing or unsafe makes it unavailable, and
+    so does failing again and again, for a while."""
     unavailable: SageError | None = None
     memory = card.bytes
     if not present:
@@ -53,6 +56,11 @@ def candidate(
             memory = memory_bytes(card)
         except SageError as error:
             unavailable = error
+    if unavailable is None and card.name in pricing.resting:
+        seconds = pricing.resting[card.name]
+        unavailable = LoadFailed(
+            f"it failed lately and rests for {seconds:.0f} s more", mend="sage logs shows why it failed"
+        )
     resident = card.name in pricing.resident
     answer = _measured_or(card, pricing, answer_tokens(situation.kind), USUAL_ANSWER_TOKENS)
     room = min(card.context_length, pricing.context)
@@ -72,6 +80,8 @@ def candidate(
         est_load_s=0.0 if resident else load_s,
         est_run_s=run_s,
         est_tokens=tokens + written,
+        reload_s=load_s,
+        reload_bytes=card.bytes,
         est_usd=(tokens * _usd(card, "prompt_usd_mtok") + written * _usd(card, "generate_usd_mtok")) / 1e6,
         family=card.family,
         unavailable=unavailable,
