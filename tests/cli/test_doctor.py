@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import fcntl
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +19,7 @@ from sage.cli import doctor as module
 from sage.cli.checks import Check
 from sage.hardware.probe import Accelerator, Machine
 from sage.memory.db import Database
+from sage.zoo.lease import Holder, Lease
 
 if TYPE_CHECKING:
     from conftest import Lockable, RunSage
@@ -73,6 +77,23 @@ def test_disk_space(home: Path) -> None:
 def test_disk_speed() -> None:
     expect(checks.check_disk_speed(5e8), "OK", "500 MB a second")
     expect(checks.check_disk_speed(2e7), "WARN", "20 MB a second")
+
+
+def test_holder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expect(checks.check_holder(home), "OK", "no process")
+    lease = Lease(home, wait_s=0.0, ask_for_it=lambda _stop: False)
+    with lease.use(should_stop=lambda: False, timeout=1.0):
+        expect(checks.check_holder(home), "OK", f"process {os.getpid()} (")
+        monkeypatch.setattr(Holder, "suspended", True)
+        expect(checks.check_holder(home), "WARN", "suspended")
+        monkeypatch.setattr(fcntl, "flock", _no_locks)
+        expect(checks.check_holder(home), "FAIL", "cannot be locked")
+        monkeypatch.undo()
+    lease.close()
+
+
+def _no_locks(_descriptor: int, _kind: int) -> None:
+    raise OSError(errno.ENOLCK, "No locks available")
 
 
 def test_cores() -> None:
@@ -210,7 +231,7 @@ def test_a_check_that_breaks_is_one_failure(home: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(module, "_round_trip", broken)
     monkeypatch.setattr(module, "_models", lambda _home: (["a"], [], {}))
     report = {check.name: check for check in module.run_checks(home)}
-    assert len(report) == 17
+    assert len(report) == 18
     expect(report["disk speed"], "FAIL", "ZeroDivisionError: oh")
     expect(report["round trip"], "FAIL", "oh")
     expect(report["models"], "OK")

@@ -28,6 +28,7 @@ __all__ = [
     "check_disk_space",
     "check_disk_speed",
     "check_embedder",
+    "check_holder",
     "check_home",
     "check_import_name",
     "check_memory",
@@ -215,6 +216,25 @@ def check_home(home: Path) -> Check:
             mend=f"chown -R $(id -u) {quote(str(home))} && chmod -R u+rwX {quote(str(home))}",
         )
     return Check(name="home", status="OK", detail=str(home))
+
+
+def check_holder(home: Path) -> Check:
+    """Who holds the models of this home; a suspended process would keep all others waiting."""
+    from sage.errors import StoreError
+    from sage.zoo.lease import holder
+
+    try:
+        found = holder(home)
+    except StoreError as error:
+        return Check(name="holder", status="FAIL", detail=error.message, mend=error.mend)
+    if found is None:
+        return Check(name="holder", status="OK", detail="no process holds models now")
+    if found.suspended:
+        mend = f"kill -CONT {found.pid}"
+        return Check(
+            name="holder", status="WARN", detail=f"{found} holds the models and is suspended", mend=mend
+        )
+    return Check(name="holder", status="OK", detail=f"{found} holds the models; it hands them over when idle")
 
 
 def check_config() -> Check:

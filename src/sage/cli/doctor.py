@@ -113,6 +113,7 @@ def run_checks(home: Path) -> list[Check]:
         "clock": lambda: checks.check_clock(time.time()),
         "config": checks.check_config,
         "home": lambda: checks.check_home(home),
+        "holder": lambda: checks.check_holder(home),
         "disk space": lambda: checks.check_disk_space(home, _free_bytes(home)),
         "disk speed": lambda: checks.check_disk_speed(_disk_speed(home)),
         "memory": lambda: checks.check_memory(machine, models.memory_limit_gb),

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sage.cli import resident
 from sage.cli.estimate import estimate
 from sage.cli.lookup import Name, find_model
 from sage.cli.remote import add
 from sage.cli.shelf import list_, show
+from sage.cli.zoo_map import discover, inventory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -263,8 +265,13 @@ def _progress(card: ModelCard, bus: EventBus) -> AbstractContextManager[None]:
 
 app.command("list")(list_)
 app.command()(show)
+app.command()(discover)
+app.command()(inventory)
 app.command()(add)
 app.command()(estimate)
+app.command()(resident.ps)
+app.command()(resident.load)
+app.command()(resident.unload)
 
 
 @app.command()

@@ -35,9 +35,14 @@ class Progress:
         self._status = notes().status("")
 
     def on_event(self, event: Event) -> None:
-        from sage.events import Decided, LoadFinished, LoadStarted, TurnEnded
+        from sage.events import Decided, HomeAwaited, LoadFinished, LoadStarted, TurnEnded
 
-        if isinstance(event, LoadStarted):
+        if isinstance(event, HomeAwaited):
+            self.stop()
+            said = f"{event.holder} holds the models of {event.home}; waiting"
+            notes().print(said, style="yellow", markup=False, soft_wrap=True)
+            self._say("waiting")
+        elif isinstance(event, LoadStarted):
             self._say(f"loading {event.model} ({human_bytes(event.bytes)})")
         elif isinstance(event, LoadFinished) or (isinstance(event, Decided) and event.mode != "escalated"):
             self._say(f"{event.model} is {self._doing}")
@@ -91,9 +96,9 @@ class Printer:
         self._write(text)
 
     def on_event(self, event: Event) -> None:
-        from sage.events import CandidateFailed, Decided, LoadStarted
+        from sage.events import CandidateFailed, Decided, HomeAwaited, LoadStarted
 
-        if isinstance(event, CandidateFailed | Decided | LoadStarted):
+        if isinstance(event, CandidateFailed | Decided | HomeAwaited | LoadStarted):
             self._end_line()  # a spinner would wipe out the line that is being written
         self._progress.on_event(event)
         if isinstance(event, CandidateFailed):

@@ -26,7 +26,7 @@ from typing import Protocol
 
 from sage.errors import HomeInUse, Interrupted, StoreError
 
-__all__ = ["Holder", "HomeLease", "Lease", "Unshared", "holder"]
+__all__ = ["Holder", "HomeLease", "Lease", "Unshared", "command", "holder"]
 
 POLL_S = 0.05
 """How often a wait looks at the lock, its deadline and the caller's wish to stop."""
@@ -270,6 +270,9 @@ def holder(home: Path) -> Holder | None:
     """Who has the right on this home now; None where nobody has.
 
     To look, the lock is shared for some microseconds; who takes it at that moment tries again.
+
+    Raises:
+        StoreError: locks do not work where the home lies.
     """
     try:
         lock = os.open(home / "run" / "owner.lock", os.O_RDONLY | os.O_CLOEXEC)
@@ -279,8 +282,6 @@ def holder(home: Path) -> Holder | None:
         if _try(lock, fcntl.LOCK_SH):
             return None
         return _read(lock) or Holder(pid=0, command="")
-    except StoreError:
-        return None
     finally:
         os.close(lock)
 
@@ -321,7 +322,7 @@ def _is_current(lock: int, home: Path) -> bool:
 
 
 def _write(lock: int) -> None:
-    note = json.dumps(asdict(Holder(pid=os.getpid(), command=_command()))).encode()
+    note = json.dumps(asdict(Holder(pid=os.getpid(), command=command()))).encode()
     with contextlib.suppress(OSError):  # a full disk: the lock holds without a note
         os.ftruncate(lock, 0)
         os.pwrite(lock, note, 0)
@@ -353,7 +354,7 @@ def _lives(pid: int) -> bool:
     return True
 
 
-def _command() -> str:
+def command() -> str:
     """What this process is called, without what it was asked: ``sage chat``, or a script's name."""
     name = Path(sys.argv[0]).name
     if name not in ("sage", "__main__.py"):
