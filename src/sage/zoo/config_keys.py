@@ -32,41 +32,43 @@ MODEL_TYPES = _words(
 
 PART_TYPES = _words(
     """
-    siglip_vision_model qwen3_omni_moe_thinker qwen3_omni_moe_text qwen3_omni_moe_audio_encoder
-    qwen3_omni_moe_vision_encoder qwen3_omni_moe_talker qwen3_omni_moe_talker_text
-    qwen3_omni_moe_talker_code_predictor qwen3_omni_moe_code2wav
+     qwen3_omni_moe_audio_encoder qwen3_omni_moe_code2wav qwen3_omni_moe_talker
+    qwen3_omni_moe_talker_code_predictor qwen3_omni_moe_talker_text qwen3_omni_moe_text
+    qwen3_omni_moe_thinker qwen3_omni_moe_vision_encoder siglip_vision_model
     """
 )
 """What they may consist of."""
 
 KEYS = _words(
     """
-    _name_or_path accept_hidden_layer activation activation_dropout activation_function add_cross_attention
-    apply_residual_connection_post_layernorm architectures assistant_token_id attention_bias
-    attention_dropout attention_factor attention_head_dim attention_logit_cap attention_multiplier
-    attention_probs_dropout_prob attn_logit_softcapping attn_pdrop audio_config audio_end_token_id
-    audio_start_token_id audio_token_id bad_words_ids begin_suppress_tokens beta_fast beta_slow bias
-    block_auto_adjust_ff_dim block_dim block_ff_dim block_ffn_dim_multiplier block_mlp_init_scale
-    block_multiple_of block_norm_eps block_out_init_scale block_use_swiglu block_use_xavier_init
-    boi_token_index bos_token_id chunk_size chunk_size_feed_forward classifier_dropout clip_qkv
-    code2wav_config code_predictor_config codebook_dim codebook_size codec_bos_id codec_eos_token_id
-    codec_nothink_id codec_pad_id codec_think_bos_id codec_think_eos_id conv_L_cache conv_bias
-    conv_chunksize conv_dim conv_dim_out conv_kernel conv_use_xavier_init cross_attention_hidden_size
-    d_model decoder_dim decoder_sparse_step decoder_start_token_id deepstack_visual_indexes depth
-    diversity_penalty do_sample downsample_hidden_size dropout dtype early_stopping embd_pdrop
-    embedding_dropout embedding_multiplier enable_audio_output encoder_attention_heads encoder_ffn_dim
-    encoder_layers encoder_no_repeat_ngram_size eoi_token_index eos_token_id expand
-    exponential_decay_length_penalty factor ffn_dim final_logit_softcapping finetuning_task
-    forced_bos_token_id forced_eos_token_id full_attention full_attn_idxs gradient_checkpointing head_dim
-    hidden_act hidden_activation hidden_dropout hidden_dropout_prob hidden_size high_freq_factor
-    hybrid_override_pattern id2label im_end_token_id im_start_token_id image_size image_token_id
-    image_token_index in_channels init_std initializer_factor initializer_range input_jitter_noise
-    interleaved intermediate_size is_decoder is_encoder_decoder is_llama_config label2id latent_dim
-    layer_norm_elementwise_affine layer_norm_eps layer_norm_epsilon layer_scale_initial_scale layer_types
-    layers_block_type length_penalty lm_head_bias logit_scale logits_scaling long_factor long_mscale
-    low_freq_factor mamba_head_dim mamba_hidden_act mamba_num_heads mamba_proj_bias mamba_ssm_cache_dtype
-    max_length max_position_embeddings max_source_positions max_window_layers min_length mlp_bias
-    mlp_hidden_act mlp_only_layers mm_tokens_per_image model_type moe_intermediate_size moe_latent_size
+    _model_name_or_path _name_or_path _sliding_window_pattern accept_hidden_layer activation
+    activation_dropout activation_function add_cross_attention apply_residual_connection_post_layernorm
+    architectures assistant_token_id attention_bias attention_dropout attention_factor attention_head_dim
+    attention_logit_cap attention_multiplier attention_probs_dropout_prob attn_logit_softcapping attn_pdrop
+    audio_config audio_end_token_id audio_start_token_id audio_token_id bad_words_ids begin_suppress_tokens
+    beta_fast beta_slow bias block_auto_adjust_ff_dim block_dim block_ff_dim block_ffn_dim_multiplier
+    block_mlp_init_scale block_multiple_of block_norm_eps block_out_init_scale block_use_swiglu
+    block_use_xavier_init boi_token_id boi_token_index bos_token_id chunk_size chunk_size_feed_forward
+    classifier_dropout clip_qkv code2wav_config code_predictor_config codebook_dim codebook_size
+    codec_bos_id codec_eos_token_id codec_nothink_id codec_pad_id codec_think_bos_id codec_think_eos_id
+    conv_L_cache conv_bias conv_chunksize conv_dim conv_dim_out conv_kernel conv_use_xavier_init
+    cross_attention_hidden_size d_model decoder_dim decoder_sparse_step decoder_start_token_id
+    deepstack_visual_indexes depth diversity_penalty do_sample downsample_hidden_size dropout dtype
+    early_stopping embd_pdrop embedding_dropout embedding_multiplier enable_audio_output
+    encoder_attention_heads encoder_ffn_dim encoder_layers encoder_no_repeat_ngram_size eoi_token_id
+    eoi_token_index eos_token_id expand exponential_decay_length_penalty factor ffn_dim
+    final_logit_softcapping finetuning_task forced_bos_token_id forced_eos_token_id full_attention
+    full_attn_idxs gradient_checkpointing head_dim hidden_act hidden_activation hidden_dropout
+    hidden_dropout_prob hidden_size high_freq_factor hybrid_override_pattern id2label im_end_token_id
+    im_start_token_id image_size image_token_id image_token_index in_channels init_std initializer_factor
+    initializer_range input_jitter_noise interleaved intermediate_size is_decoder is_encoder_decoder
+    is_llama_config label2id latent_dim layer_norm_elementwise_affine layer_norm_eps layer_norm_epsilon
+    layer_scale_initial_scale layer_types layers_block_type length_penalty lm_head_bias logit_scale
+    logits_scaling long_factor long_mscale low_freq_factor mamba_chunk_size mamba_conv_bias mamba_d_conv
+    mamba_dt_init_floor mamba_dt_limit mamba_dt_max mamba_dt_min mamba_expand mamba_head_dim
+    mamba_hidden_act mamba_n_groups mamba_num_heads mamba_proj_bias mamba_ssm_cache_dtype max_length
+    max_position_embeddings max_source_positions max_window_layers min_length mlp_bias mlp_hidden_act
+    mlp_only_layers mm_tokens_per_image model_type moe_intermediate_size moe_latent_size
     moe_shared_expert_intermediate_size moe_shared_expert_overlap mrope_interleaved mrope_section mscale
     mscale_all_dim mtp_hybrid_override_pattern mtp_layers_block_type n_ctx n_embd n_group n_groups n_head
     n_inner n_layer n_positions n_routed_experts n_shared_experts n_window n_window_infer
@@ -77,7 +79,7 @@ KEYS = _words(
     num_return_sequences original_max_position_embeddings out_hidden_size output_attentions output_dim
     output_hidden_states output_router_logits output_scores pad_token_id partial_rotary_factor patch_size
     position_embedding_type position_id_per_seconds prefix pretraining_tp problem_type projection_dim
-    pruned_heads qk_layernorm query_pre_attn_scalar remove_invalid_values reorder_and_upcast_attn
+    pruned_heads qk_layernorm qkv_bias query_pre_attn_scalar remove_invalid_values reorder_and_upcast_attn
     repetition_penalty rescale_prenorm_residual resid_pdrop residual_dropout residual_in_fp32
     residual_multiplier return_dict return_dict_in_generate rms_norm_eps rope_local_base_freq
     rope_parameters rope_scaling rope_theta rope_type rotary_emb_base rotary_pct routed_scaling_factor
@@ -90,11 +92,11 @@ KEYS = _words(
     thinker_hidden_size tie_embedding tie_encoder_decoder tie_word_embeddings time_step_floor
     time_step_limit time_step_max time_step_min time_step_rank tokenizer_class tokens_per_second top_k top_p
     topk_group torch_dtype torchscript transformers_version truncate tts_bos_token_id tts_eos_token_id
-    tts_pad_token_id type typical_p unsloth_fixed unsloth_version upsample_rates upsampling_ratios
-    use_bfloat16 use_bias use_cache use_conv_bias use_mamba_kernels use_mrope use_parallel_residual
-    use_pos_enc use_qk_norm use_qkv_bias use_sliding_window user_token_id
-    vector_quantization_hidden_dimension video_token_id vision_config vision_end_token_id
-    vision_start_token_id vision_use_head vocab_size z_loss_coefficient
+    tts_pad_token_id type typical_p unk_token_id unsloth_fixed unsloth_version upsample_rates
+    upsampling_ratios use_bfloat16 use_bias use_bidirectional_attention use_cache use_conv_bias
+    use_mamba_kernels use_mrope use_parallel_residual use_pos_enc use_qk_norm use_qkv_bias
+    use_sliding_window user_token_id vector_quantization_hidden_dimension video_token_id vision_config
+    vision_end_token_id vision_start_token_id vision_use_head vocab_size z_loss_coefficient
     """
 )
 

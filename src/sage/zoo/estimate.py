@@ -44,7 +44,7 @@ from dataclasses import dataclass
 from sage.errors import UnsafeFile
 from sage.zoo.vet import ArraySummary, GgufHeader
 
-__all__ = ["MemoryEstimate", "estimate"]
+__all__ = ["Figures", "MemoryEstimate", "cells", "estimate"]
 
 UBATCH = 512
 PROCESS_BYTES = 39_000_000  # 20.5 MB of mapped libraries, 17 MB of heap, 1.5 MB for the worker itself
@@ -76,8 +76,8 @@ class MemoryEstimate:
         return self.weights + self.kv + self.compute + self.overhead
 
 
-class _Figures:
-    """The header's figures, each checked: they come from a file nobody vouches for."""
+class Figures:
+    """A GGUF header's figures, each checked: they come from a file nobody vouches for."""
 
     def __init__(self, header: GgufHeader) -> None:
         self._header = header
@@ -117,7 +117,7 @@ class _Figures:
         return len(value) if isinstance(value, tuple) else 0
 
 
-def _cells(figures: _Figures, architecture: str, context: int) -> tuple[int, int, tuple[bool, ...]]:
+def cells(figures: Figures, architecture: str, context: int) -> tuple[int, int, tuple[bool, ...]]:
     """Cells of the full cache and of the sliding one, and which layers slide."""
     full = -(-context // 256) * 256  # llama.cpp pads the cache to 256 cells
     window = figures.number("attention.sliding_window", 0)
@@ -134,8 +134,8 @@ def estimate(header: GgufHeader, *, context: int) -> MemoryEstimate:
     Raises:
         UnsafeFile: the header lacks a figure that every model has, or states an impossible one.
     """
-    figures = _Figures(header)
-    full, sliding, slides = _cells(figures, header.architecture, context)
+    figures = Figures(header)
+    full, sliding, slides = cells(figures, header.architecture, context)
 
     heads = figures.per_layer("attention.head_count_kv", figures.heads)
     if len(heads) < figures.layers:

@@ -70,7 +70,10 @@ BACKENDS = {
     "fake": ("sage.zoo.backends.fake", "FakeEngine"),
     "llama_cpp": ("sage.zoo.backends.llama_cpp", "LlamaCppEngine"),
     "openai_http": ("sage.zoo.backends.openai_http", "OpenAIHttpEngine"),
+    "transformers": ("sage.zoo.backends.transformers", "TransformersEngine"),
 }
+EXTRAS = {"transformers": "[neural]"}
+"""The extra of the package that brings a backend's libraries, where they are not in the base install."""
 
 
 def open_engine(backend: str, options: EngineOptions) -> Engine:
@@ -89,6 +92,7 @@ def open_engine(backend: str, options: EngineOptions) -> Engine:
         engine: Engine = getattr(importlib.import_module(module), name)(options)
     except ImportError as error:
         raise BackendMissing(
-            f"The backend {backend!r} needs {error.name}", mend="pip install sage-kernel"
+            f"The backend {backend!r} needs {error.name or error}",
+            mend=f"pip install 'sage-kernel{EXTRAS.get(backend, '')}'",
         ) from error
     return engine
