@@ -26,10 +26,12 @@ __all__ = [
     "HomeAwaited",
     "JsonlLog",
     "LoadFinished",
+    "LoadProgress",
     "LoadStarted",
     "ModelPulled",
     "OutcomeRecorded",
     "PullProgress",
+    "RoomAwaited",
     "StepTaken",
     "TurnEnded",
     "TurnStarted",
@@ -78,6 +80,22 @@ class LoadStarted(Event):
 
     model: str
     bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadProgress(Event):
+    """A load goes on, after so many ``seconds``. Shown, never written to the file."""
+
+    model: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RoomAwaited(Event):
+    """A request waits until the models ``behind`` have made room for its own."""
+
+    model: str
+    behind: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -199,7 +217,7 @@ class JsonlLog:
         self._clock = clock or SystemClock()
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, PullProgress):
+        if isinstance(event, LoadProgress | PullProgress):
             return
         record = {"at": round(self._clock.time(), 3), "event": type(event).__name__}
         record.update(dataclasses.asdict(event))

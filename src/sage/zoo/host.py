@@ -1,100 +1,60 @@
 """The models that are in memory on this machine: load, ask, make room, unload.
 
-Owns: the workers of this process, and the note in ``SAGE_HOME/run`` that tells other processes of them.
-Must not know: which model should answer, or what answers cost.
+Owns: what a caller of a model sees: waiting, stopping, deadlines, what it took.
+Must not know: which model should answer, or what answers cost; who is loaded is decided by ``owner.py``.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import os
-import threading
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sage.clock import Clock, SystemClock
 from sage.config import ModelSettings
-from sage.errors import DeadlineExceeded, DoesNotFit, Interrupted, SageError, WeightsMissing
-from sage.events import EventBus, LoadFinished, LoadStarted, Unloaded
-from sage.hardware.probe import usable_cores
-from sage.types import Completion, GenerationRequest, Message
+from sage.errors import DeadlineExceeded, Interrupted, SageError, WeightsMissing, WorkerDied
+from sage.events import EventBus
+from sage.types import Completion, GenerationRequest
 from sage.zoo.card import ModelCard
-from sage.zoo.eviction import Loaded, make_room
-from sage.zoo.process import POLL_S, Worker, WorkerGone, WorkerLimits, WorkerSpec
-from sage.zoo.remote import remote_options
+from sage.zoo.launch import fake_round_trip, worker_limits, worker_spec
+from sage.zoo.lease import HomeLease, Unshared
+from sage.zoo.notes import clear_notes, resident_models
+from sage.zoo.owner import Caller, Owner, Picture, Resident
+from sage.zoo.process import POLL_S, WorkerGone
+from sage.zoo.signals import Appraised, Requested, Ticked
+from sage.zoo.sources import state
 
-__all__ = ["Answer", "Host", "fake_round_trip", "resident_models", "worker_limits", "worker_spec"]
-
-
-LOG_BYTES = 10_000_000
-"""Native libraries are chatty: weeks of their lines would fill a small disk."""
+__all__ = [
+    "Answer",
+    "Host",
+    "Taken",
+    "fake_round_trip",
+    "resident_models",
+    "worker_limits",
+    "worker_spec",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Answer:
-    """A completion, and what it took to have the model loaded (0 when it was)."""
+class Taken:
+    """What it took to have a model loaded (0 when it was), and what it occupies."""
 
-    completion: Completion
     load_s: float
     load_bytes: int
     resident_bytes: int
 
 
-@dataclass(slots=True)
-class _Resident:
-    worker: Worker
-    bytes: int
-    last_used: float
-    busy: int = 0
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer(Taken):
+    """A completion, and what it took to have the model loaded."""
 
-
-@dataclass(slots=True)
-class _Load:
-    """A load in progress. ``bytes`` is what it has reserved, 0 until it has made room."""
-
-    bytes: int = 0
-    done: threading.Event = field(default_factory=threading.Event)
-    error: SageError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Patience:
-    """How long one request waits: until its caller stops it, or its time is up."""
-
-    clock: Clock
-    should_stop: Callable[[], bool]
-    deadline: float
-
-    @property
-    def over(self) -> bool:
-        return self.should_stop() or self.clock.monotonic() >= self.deadline
-
-    def check(self, name: str) -> None:
-        if self.should_stop():
-            raise Interrupted(f"Stopped while {name} was loading.")
-        if self.clock.monotonic() >= self.deadline:
-            raise DeadlineExceeded(f"{name} was not loaded in time.", mend="Allow more time")
-
-    def wait(self, ready: Callable[[float], bool], name: str) -> None:
-        """Until ``ready``, which waits itself for as many seconds as it is given."""
-        while not ready(POLL_S):
-            self.check(name)
-
-    def left_of(self, request: GenerationRequest) -> GenerationRequest:
-        if request.deadline_s is None:
-            return request
-        return replace(request, deadline_s=max(POLL_S, self.deadline - self.clock.monotonic()))
+    completion: Completion
 
 
 class Host:
-    """Keeps workers. Thread-safe: a load, an answer or an unload holds up only those that need its model.
-
-    ``_lock`` guards the tables and is never held while waiting. ``_room`` is held by one load at a time
-    while it makes room, so that two loads do not count on the same bytes.
-    """
+    """Keeps workers. Thread-safe: a load, an answer or an unload holds up only those that need its model."""
 
     def __init__(
         self,
@@ -105,38 +65,44 @@ class Host:
         estimate: Callable[[ModelCard], int],
         bus: EventBus | None = None,
         clock: Clock | None = None,
+        lease: HomeLease | None = None,
     ) -> None:
         """``free_bytes`` is what models may still take; ``estimate`` what one will take, both in bytes."""
         self._home = home
         self._settings = settings
-        self._free_bytes = free_bytes
         self._estimate = estimate
-        self._bus = bus or EventBus()
         self._clock = clock or SystemClock()
-        self._residents: dict[str, _Resident] = {}
-        self._loads: dict[str, _Load] = {}
-        self._closed = False
-        self._lock = threading.RLock()
-        self._room = threading.Lock()
-        _clear_notes(home)
+        self._lease = lease or Unshared()
+        self._owner = Owner(home, settings, free_bytes=free_bytes, bus=bus or EventBus(), clock=self._clock)
+        clear_notes(home)
 
     def resident(self) -> dict[str, int]:
         """Bytes by name of the models that are loaded and alive."""
-        with self._lock:
-            self._reap()
-            return {name: resident.bytes for name, resident in self._residents.items()}
+        return {
+            name: resident.bytes
+            for name, resident in self._owner.staying.items()
+            if resident.worker and resident.worker.alive
+        }
 
     def reclaimable(self) -> int:
         """Bytes that unloading every idle model would give back."""
-        with self._lock:
-            self._reap()
-            return sum(resident.bytes for resident in self._residents.values() if not resident.busy)
+        busy = {model.name for model in self._owner.picture.models if model.busy}
+        return sum(size for name, size in self.resident().items() if name not in busy)
 
     def mapped_bytes(self) -> int:
         """Bytes of files that loaded models hold in memory: the system counts them as available."""
-        with self._lock:
-            workers = [resident.worker for resident in self._residents.values()]
-        return sum(worker.mapped_bytes() for worker in workers)
+        workers = [resident.worker for resident in self._owner.staying.values()]
+        return sum(worker.mapped_bytes() for worker in workers if worker)
+
+    def resting(self) -> Mapping[str, float]:
+        """Models that failed too often to be asked now, and for how many seconds more."""
+        now, until = self._clock.monotonic(), self._owner.picture.rests_until
+        return {name: end - now for name, end in until.items() if end > now}
+
+    @property
+    def picture(self) -> Picture:
+        """How memory stands: the budget, what takes it, and who waits."""
+        return self._owner.picture
 
     def ask(
         self,
@@ -150,283 +116,139 @@ class Host:
         """Have the model loaded, and answer. The request's deadline counts from this call.
 
         Raises:
-            WeightsMissing, DoesNotFit, LoadFailed: before anything is asked.
+            WeightsMissing, UnsafeFile, DoesNotFit, LoadFailed: before anything is asked.
+            HomeInUse: another process has the models of this home.
             Interrupted: ``should_stop`` turned true before the model was loaded.
             WorkerDied, DeadlineExceeded, ContextTooLong, UsageError: from the worker.
         """
-        seconds = float("inf") if request.deadline_s is None else request.deadline_s
-        patience = _Patience(self._clock, should_stop, self._clock.monotonic() + seconds)
-        try:
-            return self._ask(card, request, on_text, patience, turn_id)
-        except WorkerGone:  # lost to another request, before this one had its turn
-            return self._ask(card, request, on_text, patience, turn_id)
+        deadline = self._deadline(request.deadline_s)
+        with self._lease.use(should_stop=should_stop, timeout=deadline - self._clock.monotonic()):
+            for again in (True, False):
+                caller = Caller(card, turn_id, deadline)
+                try:
+                    return self._ask(caller, request, on_text, should_stop)
+                except WorkerGone:  # it died idle, and nobody had noticed
+                    if not again:
+                        raise
+        raise AssertionError("unreachable")
+
+    def load(
+        self, card: ModelCard, *, should_stop: Callable[[], bool] = lambda: False, turn_id: str = ""
+    ) -> Taken:
+        """Have the model loaded, without asking anything. Raises as ``ask`` does before it asks."""
+        deadline = self._deadline(None)
+        with self._lease.use(should_stop=should_stop, timeout=deadline - self._clock.monotonic()):
+            caller = Caller(card, turn_id, deadline)
+            try:
+                resident = self._wait_for(caller, should_stop, uses=False)
+            finally:
+                self._let_go(caller, Interrupted("Nothing was asked."))
+            return Taken(load_s=caller.load_s, load_bytes=caller.load_bytes, resident_bytes=resident.bytes)
+
+    def prefetch(self, card: ModelCard) -> None:
+        """Load a model that may be wanted soon, if nothing else is going on; returns at once.
+
+        It takes free room, or that of models which are worth less (``appraise``). A request for it joins
+        the load, any other load stops it. Without a loaded model nothing is done: the home may be another
+        process's by now.
+        """
+        if self._owner.staying and card.name not in self._owner.staying:
+            with contextlib.suppress(SageError):
+                size = self._need(card)
+                self._owner.post(lambda: self._owner.prefetch(card, size))
+
+    def appraise(self, worth: Mapping[str, float]) -> None:
+        """Say what permission would be lost without each model; what is not named is worth nothing."""
+        kept = dict(worth)
+        self._owner.post(lambda: self._owner.feed(Appraised(worth=kept)))
+
+    def unload(self, name: str, *, reason: str = "asked") -> None:
+        """End a model's worker after the answer it is giving; does nothing when it is not loaded."""
+        if resident := self._owner.call(lambda: self._owner.dismiss(name, reason)):
+            resident.gone.wait()
+
+    def release_if_idle(self) -> bool:
+        """Unload every model if nothing is in use or waited for; False where something is."""
+        leaving = self._owner.call(lambda: self._owner.dismiss_all("another process asked"))
+        for resident in leaving or ():
+            resident.gone.wait()
+        return leaving is not None
+
+    def close(self) -> None:
+        """End every worker, also those that load or answer. Nothing is loaded from then on."""
+        self._owner.close()
+
+    def _deadline(self, seconds: float | None) -> float:
+        """Without one of its own, a request waits as long as a load and an answer before it may take."""
+        patience = self._settings.load_timeout_s + self._settings.answer_timeout_s
+        return self._clock.monotonic() + (patience if seconds is None else min(seconds, patience))
 
     def _ask(
         self,
-        card: ModelCard,
+        caller: Caller,
         request: GenerationRequest,
         on_text: Callable[[str], None],
-        patience: _Patience,
-        turn_id: str,
+        should_stop: Callable[[], bool],
     ) -> Answer:
-        resident, load_s, load_bytes = self._take(card, turn_id, patience)
+        failure: SageError | None = Interrupted("Nobody waits any more.")
         try:
-            completion = resident.worker.ask(
-                patience.left_of(request), on_text, should_stop=patience.should_stop
-            )
-        finally:
-            self._give_back(card.name, resident)
-        return Answer(
-            completion=completion, load_s=load_s, load_bytes=load_bytes, resident_bytes=resident.bytes
-        )
-
-    def unload(self, name: str, *, reason: str = "asked") -> None:
-        """End a model's worker; does nothing when it is not loaded."""
-        with self._lock:
-            resident = self._forget(name) if name in self._residents else None
-        if resident:
-            self._end(name, resident, reason)
-
-    def close(self) -> None:
-        """End every worker, also those that are loading. Nothing is loaded from then on."""
-        with self._lock:
-            self._closed = True
-            loads = list(self._loads.values())
-        try:
-            for name in list(self._residents):
-                self.unload(name, reason="shutdown")
-        except BaseException:  # Ctrl-C again: no more patience
-            for resident in self._residents.values():
-                resident.worker.kill()
-            raise
-        for load in loads:
-            load.done.wait(self._settings.stop_timeout_s)
-
-    def _take(self, card: ModelCard, turn_id: str, patience: _Patience) -> tuple[_Resident, float, int]:
-        """The loaded model, counted as busy from now on; seconds and bytes if it was loaded for this."""
-        while True:
-            with self._lock:
-                self._reap()
-                if resident := self._residents.get(card.name):
-                    resident.busy += 1
-                    return resident, 0.0, 0
-                if self._closed:
-                    raise Interrupted(f"{card.name} is not loaded any more: SAGE is ending.")
-                mine = card.name not in self._loads
-                load = self._loads.setdefault(card.name, _Load())
-            if mine:
-                return self._load(card, load, turn_id, patience)
-            patience.wait(load.done.wait, card.name)
-            if load.error:  # a load that was only stopped has none: one of those who wait tries anew
-                raise type(load.error)(load.error.message, mend=load.error.mend) from load.error
-
-    def _give_back(self, name: str, resident: _Resident) -> None:
-        alive = resident.worker.alive
-        with self._lock:
-            resident.busy -= 1
-            resident.last_used = self._clock.monotonic()
-            resident.bytes = max(resident.bytes, resident.worker.resident_bytes())
-        if not alive:
-            self._drop(name, resident)
-
-    def _load(
-        self, card: ModelCard, load: _Load, turn_id: str, patience: _Patience
-    ) -> tuple[_Resident, float, int]:
-        """Load for everyone who waits for ``load``."""
-        try:
-            path = self._home / "models" / card.filename
-            if card.backend != "fake" and not card.remote and not path.is_file():
-                raise WeightsMissing(
-                    f"The weights of {card.name} are not here.", mend=f"sage models pull {card.name}"
-                )
-            self._make_room(card, load, patience)
-            self._bus.emit(LoadStarted(turn_id=turn_id, model=card.name, bytes=card.bytes))
-            worker = self._start(card, patience)
-            resident = _Resident(
-                worker=worker, bytes=worker.resident_bytes(), last_used=self._clock.monotonic(), busy=1
-            )
-            with self._lock:
-                if not self._closed:
-                    self._residents[card.name] = resident
-                    self._note(card.name, worker.pid)
-            if self._closed:
-                worker.close()
-                raise Interrupted(f"Stopped while {card.name} was loading.")
-        except (Interrupted, DeadlineExceeded):
-            raise
+            resident = self._wait_for(caller, should_stop, uses=True)
+            assert resident.worker is not None  # noqa: S101  granted, so loaded
+            if request.deadline_s is not None:
+                left = max(POLL_S, caller.deadline - self._clock.monotonic())
+                request = replace(request, deadline_s=left)
+            completion = resident.worker.ask(request, on_text, should_stop=should_stop)
+            failure = None
         except SageError as error:
-            load.error = error
+            failure = error
             raise
         finally:
-            with self._lock:
-                del self._loads[card.name]
-            load.done.set()
-        self._bus.emit(
-            LoadFinished(
-                turn_id=turn_id, model=card.name, seconds=worker.load_s, resident_bytes=resident.bytes
-            )
+            self._let_go(caller, failure)
+        return Answer(
+            completion=completion,
+            load_s=caller.load_s,
+            load_bytes=caller.load_bytes,
+            resident_bytes=resident.bytes,
         )
-        return resident, worker.load_s, card.bytes
 
-    def _start(self, card: ModelCard, patience: _Patience) -> Worker:
+    def _wait_for(self, caller: Caller, should_stop: Callable[[], bool], *, uses: bool) -> Resident:
+        """The loaded model, this caller's own until ``_let_go``."""
+        name, size, unfit = caller.card.name, 0, None
         try:
-            return Worker(
-                worker_spec(self._home, card, self._settings),
-                worker_limits(self._settings),
-                log=self._log(),
-                should_stop=lambda: self._closed or patience.over,
+            size = self._need(caller.card)
+        except SageError as error:
+            unfit = error  # a file that was deleted does not matter to a model that is loaded
+        stopped = Interrupted(f"Stopped while {name} was loading.")
+        if should_stop():
+            raise stopped
+        signal = Requested(
+            id=caller.id, model=name, bytes=size, deadline=caller.deadline, uses=uses, unfit=unfit
+        )
+        if not self._owner.post(lambda: self._owner.request(caller, signal)):
+            raise Interrupted(f"{name} is not loaded any more: SAGE is ending.")
+        while not caller.done.wait(POLL_S):
+            if should_stop():
+                raise stopped
+            if self._clock.monotonic() >= caller.deadline:
+                self._owner.post(lambda: self._owner.feed(Ticked()))
+        if caller.error:
+            # A copy for each, or the tracebacks of many threads would grow into one.
+            raise copy.copy(caller.error) from caller.error
+        assert caller.resident is not None  # noqa: S101  granted or refused
+        return caller.resident
+
+    def _let_go(self, caller: Caller, failure: SageError | None) -> None:
+        """Make place for the next one, and say what the model was like."""
+        worker, size = caller.resident.worker if caller.resident else None, 0
+        if worker:
+            size = worker.resident_bytes()
+            if isinstance(failure, DeadlineExceeded) and not worker.alive:
+                failure = WorkerDied(f"{caller.card.name} hung.")
+        self._owner.call(lambda: self._owner.served(caller, size, failure))
+
+    def _need(self, card: ModelCard) -> int:
+        if state(card, self._home) == "absent":
+            raise WeightsMissing(
+                f"The weights of {card.name} are not here.", mend=f"sage models pull {card.name}"
             )
-        except Interrupted:
-            patience.check(card.name)  # says so where it was the deadline
-            raise
-
-    def _make_room(self, card: ModelCard, load: _Load, patience: _Patience) -> None:
-        """Reserve what the model needs, and unload whom that takes.
-
-        What fits only without models that are loading or busy now waits for them, but no longer than an
-        answer may take. A request whose time is over unloads nobody.
-        """
-        need = self._estimate(card)
-        give_up = self._clock.monotonic() + self._settings.answer_timeout_s
-        while True:
-            patience.wait(lambda seconds: self._room.acquire(timeout=seconds), card.name)
-            try:
-                patience.check(card.name)
-                may_wait = self._clock.monotonic() < give_up
-                victims = self._plan(card.name, need, load, may_wait=may_wait)
-                for name, victim in (victims or {}).items():
-                    self._end(name, victim, f"made room for {card.name}")
-            finally:
-                self._room.release()
-            if victims is not None:
-                return
-            time.sleep(POLL_S)
-
-    def _plan(self, name: str, need: int, load: _Load, *, may_wait: bool) -> dict[str, _Resident] | None:
-        """Whom to unload, no longer to be asked; None where waiting could help."""
-        with self._lock:
-            loading = sum(other.bytes for other in self._loads.values())
-            free = self._free_bytes() - loading
-            loaded = [
-                Loaded(name=name, bytes=r.bytes, last_used=r.last_used, busy=r.busy > 0)
-                for name, r in self._residents.items()
-            ]
-            try:
-                names = make_room(need, free, loaded, name=name)
-            except DoesNotFit:
-                if not may_wait:
-                    raise
-                idle = [replace(model, busy=False) for model in loaded]
-                make_room(need, free + loading, idle, name=name)  # raises where waiting would not help
-                return None
-            load.bytes = need
-            return {victim: self._forget(victim) for victim in names}
-
-    def _log(self) -> Path:
-        folder = self._home / "run"
-        folder.mkdir(parents=True, exist_ok=True)
-        log = folder / "worker.log"
-        with contextlib.suppress(OSError):
-            if log.stat().st_size > LOG_BYTES:
-                os.truncate(log, 0)  # those that write to it append
-        return log
-
-    def _reap(self) -> None:
-        for name, resident in list(self._residents.items()):
-            if not resident.worker.alive:
-                self._drop(name, resident)
-
-    def _drop(self, name: str, resident: _Resident) -> None:
-        """Forget a worker that died, but not one that was loaded since under the same name."""
-        with self._lock:
-            known = self._residents.get(name) is resident
-            if known:
-                self._forget(name)
-        if known:
-            self._end(name, resident, "died")
-
-    def _forget(self, name: str) -> _Resident:
-        with contextlib.suppress(OSError):
-            self._note_path(name).unlink()
-        return self._residents.pop(name)
-
-    def _end(self, name: str, resident: _Resident, reason: str) -> None:
-        resident.worker.close()
-        self._bus.emit(Unloaded(model=name, reason=reason))
-
-    def _note_path(self, name: str) -> Path:
-        return self._home / "run" / f"{os.getpid()}-{name}.json"
-
-    def _note(self, name: str, pid: int) -> None:
-        with contextlib.suppress(OSError):
-            written = self._note_path(name).with_suffix(".new")
-            written.write_text(json.dumps({"model": name, "pid": pid}))
-            os.replace(written, self._note_path(name))  # whole at once: others read it
-
-
-def worker_spec(home: Path, card: ModelCard, settings: ModelSettings) -> WorkerSpec:
-    """How this card is loaded on this machine.
-
-    Raises:
-        ConfigError: a server runs it, and that server may not be asked.
-    """
-    return WorkerSpec(
-        name=card.name,
-        backend=card.backend,
-        path=home / "models" / card.filename,
-        context=min(settings.context, card.context_length),
-        threads=settings.threads or max(1, usable_cores() - 1),
-        prompt_style=card.prompt_style,
-        extra=remote_options(card, settings) if card.remote else card.script,
-    )
-
-
-def worker_limits(settings: ModelSettings) -> WorkerLimits:
-    """The patience that the settings allow."""
-    return WorkerLimits(
-        load_s=settings.load_timeout_s,
-        answer_s=settings.answer_timeout_s,
-        silence_s=settings.silence_timeout_s,
-        stop_s=settings.stop_timeout_s,
-    )
-
-
-def resident_models(home: Path) -> set[str]:
-    """Names of the models that any SAGE process on this ``SAGE_HOME`` has loaded now."""
-    return {model for path in (home / "run").glob("*.json") if (model := _noted(path))}
-
-
-def _noted(path: Path) -> str:
-    """The model of a note whose worker lives; empty for a note that a killed process left."""
-    import psutil
-
-    try:
-        note = json.loads(path.read_text())
-        command = psutil.Process(note["pid"]).cmdline()
-        # A process id is used again by others in time.
-        return str(note["model"]) if "sage.zoo.worker" in command else ""
-    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
-        return ""
-
-
-def _clear_notes(home: Path) -> None:
-    for path in (home / "run").glob("*.json"):
-        if not _noted(path):
-            with contextlib.suppress(OSError):
-                path.unlink()
-
-
-def fake_round_trip() -> float:
-    """Seconds for a worker process to start, load the fake model, answer and end."""
-    started = SystemClock().monotonic()
-    spec = WorkerSpec(name="fake", backend="fake", path=Path(), context=512, threads=1)
-    limits = WorkerLimits(load_s=30.0, answer_s=10.0, silence_s=10.0, stop_s=5.0)
-    worker = Worker(spec, limits)
-    try:
-        request = GenerationRequest(messages=(Message(role="user", content="hello"),))
-        answer = worker.ask(request, lambda _text: None)
-    finally:
-        worker.close()
-    if answer.text != "You said: hello":
-        raise AssertionError(f"the fake model answered {answer.text!r}")
-    return SystemClock().monotonic() - started
+        return self._estimate(card)

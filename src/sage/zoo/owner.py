@@ -1,0 +1,411 @@
+"""The one thread that decides which models are in memory, and the workers it has.
+
+Owns: the residency, the workers and their helpers' threads, and the picture that others may read.
+Must not know: what models are asked, or why they are wanted; who goes for whom is ``residency.py``'s.
+
+Whoever wants a change posts a job; jobs run one after another on the owner's thread. Starting and stopping a
+worker takes seconds, so helpers do it on threads of their own and post what became of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from sage.clock import Clock
+from sage.config import ModelSettings
+from sage.errors import LoadFailed, SageError
+from sage.events import EventBus, LoadFinished, LoadProgress, LoadStarted, RoomAwaited, Unloaded
+from sage.types import new_id
+from sage.zoo.card import ModelCard
+from sage.zoo.launch import worker_limits, worker_spec
+from sage.zoo.notes import erase_note, worker_log, write_note
+from sage.zoo.process import Worker
+from sage.zoo.residency import Residency, Standing
+from sage.zoo.signals import (
+    Effect,
+    Failed,
+    Gone,
+    Grant,
+    Load,
+    Loaded,
+    PrefetchAsked,
+    Pressed,
+    Refuse,
+    Requested,
+    Served,
+    ShutDown,
+    Signal,
+    Ticked,
+    Unload,
+    UnloadAsked,
+    Wait,
+    Withdrawn,
+)
+
+__all__ = ["Caller", "Owner", "Picture", "Resident"]
+
+T = TypeVar("T")
+
+TICK_S = 1.0
+"""How often the owner looks at its workers and at the memory while there are any."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Picture:
+    """How memory stands, in bytes. ``pids`` are those of the workers; ``rests_until`` is on the clock of the
+    host: when each model that failed too often may be asked again."""
+
+    budget: int = 0
+    used: int = 0
+    models: tuple[Standing, ...] = ()
+    pids: Mapping[str, int] = field(default_factory=dict)
+    rests_until: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(slots=True, eq=False)
+class Resident:
+    """A worker, from the order to load it until its process is gone. ``reason`` says why it leaves."""
+
+    card: ModelCard
+    turn_id: str
+    started: float
+    worker: Worker | None = None
+    bytes: int = 0
+    unpaid: bool = False
+    reason: str = ""
+    gone: threading.Event = field(default_factory=threading.Event)
+
+
+@dataclass(slots=True, eq=False)
+class Caller:
+    """One who waits for a model, and what came of it: ``resident`` or ``error``, and then ``done``.
+
+    The one for whom the model was loaded finds what that took in ``load_s`` and ``load_bytes``.
+    """
+
+    card: ModelCard
+    turn_id: str
+    deadline: float
+    id: str = field(default_factory=lambda: new_id("req"))
+    done: threading.Event = field(default_factory=threading.Event)
+    resident: Resident | None = None
+    load_s: float = 0.0
+    load_bytes: int = 0
+    error: SageError | None = None
+
+
+class Owner:
+    """Runs from the first job on; ends when it was closed and the last worker is gone."""
+
+    def __init__(
+        self,
+        home: Path,
+        settings: ModelSettings,
+        *,
+        free_bytes: Callable[[], int],
+        bus: EventBus,
+        clock: Clock,
+    ) -> None:
+        self._home = home
+        self._settings = settings
+        self._free_bytes = free_bytes
+        self._bus = bus
+        self._clock = clock
+        self._residency = Residency()
+        self._residents: dict[str, Resident] = {}
+        self._callers: dict[str, Caller] = {}
+        self._cards: dict[str, ModelCard] = {}
+        self._quiet_budget = 0
+        self._tick_at = 0.0
+        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._gate = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closing = False
+        self._over = threading.Event()
+        self._staying: Mapping[str, Resident] = {}
+        self._picture = Picture()
+
+    # Any thread may call these.
+
+    @property
+    def staying(self) -> Mapping[str, Resident]:
+        """The loaded models that nobody has told to leave; a copy that does not change."""
+        return self._staying
+
+    @property
+    def picture(self) -> Picture:
+        """How memory stood after the last job."""
+        return self._picture
+
+    def post(self, job: Callable[[], None]) -> bool:
+        """Hand over something to do; False when the owner has ended."""
+        with self._gate:
+            if self._over.is_set():
+                return False
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="sage-owner", daemon=True)
+                self._thread.start()
+            self._inbox.put(job)
+            return True
+
+    def call(self, job: Callable[[], T]) -> T | None:
+        """What a job answers; None when the owner has ended."""
+        answer: Future[T] = Future()
+
+        def work() -> None:
+            try:
+                answer.set_result(job())
+            except BaseException as error:
+                answer.set_exception(error)
+
+        return answer.result() if self.post(work) else None
+
+    def close(self) -> None:
+        """End every worker, and wait until they are gone."""
+        with self._gate:
+            self._closing = True
+            if self._thread is None:
+                self._over.set()
+        try:
+            self.post(lambda: self.feed(ShutDown()))
+            self._over.wait()
+        except BaseException:  # Ctrl-C again: no more patience
+            for resident in list(self._residents.values()):
+                if resident.worker:
+                    resident.worker.kill()
+            self._over.wait(self._settings.stop_timeout_s)
+            raise
+
+    # Jobs: the owner's thread alone runs what follows, but for the two helpers that say so.
+
+    def feed(self, signal: Signal) -> None:
+        """Let the residency know, and do what it wants."""
+        for effect in self._residency.handle(signal, self._clock.monotonic()):
+            self._do(effect)
+
+    def request(self, caller: Caller, signal: Requested) -> None:
+        """Somebody begins to wait."""
+        self._reap()
+        self._callers[caller.id] = caller
+        self._cards[caller.card.name] = caller.card
+        if caller.card.name not in self._residents:
+            self._press()
+        self.feed(signal)
+
+    def served(self, caller: Caller, size: int, failure: SageError | None) -> None:
+        """Somebody waits no more, or needs the model no more, which occupies ``size`` bytes now."""
+        self._callers.pop(caller.id, None)
+        if caller.resident is None:
+            self.feed(Withdrawn(id=caller.id))
+            return
+        caller.resident.bytes = max(caller.resident.bytes, size)
+        self._reap()
+        self.feed(Served(id=caller.id, bytes=size, failure=failure))
+
+    def prefetch(self, card: ModelCard, size: int) -> None:
+        """A model of estimated ``size`` may be wanted soon."""
+        self._reap()
+        self._press()
+        if card.name not in self._residents:
+            self._cards[card.name] = card
+            self.feed(PrefetchAsked(model=card.name, bytes=size))
+
+    def dismiss(self, name: str, reason: str) -> Resident | None:
+        """A model is to leave; returns it where it will."""
+        self._reap()
+        self.feed(UnloadAsked(model=name, reason=reason))
+        leaves = {model.name for model in self._residency.standing() if model.leaves}
+        return self._residents.get(name) if name in leaves else None
+
+    def dismiss_all(self, reason: str) -> list[Resident] | None:
+        """Every model is to leave, if nothing is in use or waited for; None where something is."""
+        if not self._residency.idle:
+            return None
+        leaving = list(self._residents.values())
+        for name in list(self._residents):
+            self.feed(UnloadAsked(model=name, reason=reason))
+        return leaving
+
+    def _run(self) -> None:
+        while True:
+            try:
+                job = self._inbox.get(timeout=self._patience())
+            except queue.Empty:
+                job = self._tick
+            try:
+                job()
+                if self._clock.monotonic() >= self._tick_at:
+                    self._tick()
+                self._publish()
+            except Exception:  # one bad job must not leave everybody waiting
+                logging.getLogger(__name__).exception("the owner of the models failed at one task")
+            with self._gate:
+                if self._closing and not self._residents and not self._callers and self._inbox.empty():
+                    self._over.set()
+                    return
+
+    def _patience(self) -> float | None:
+        if not self._residents and not self._callers:
+            return None
+        return max(0.0, min(TICK_S, self._residency.wake_at - self._clock.monotonic()))
+
+    def _publish(self) -> None:
+        residency, now = self._residency, self._clock.monotonic()
+        self._show_staying()
+        self._picture = Picture(
+            budget=residency.budget,
+            used=residency.used,
+            models=residency.standing(),
+            pids={name: r.worker.pid for name, r in self._residents.items() if r.worker},
+            rests_until=residency.breaker.resting(now),
+        )
+
+    def _show_staying(self) -> None:
+        self._staying = {n: r for n, r in self._residents.items() if r.worker and not r.reason}
+
+    def _tick(self) -> None:
+        now = self._clock.monotonic()
+        self._tick_at = now + TICK_S
+        self._reap()
+        if self._residents:
+            self._press()
+        for name, resident in self._residents.items():
+            spent = now - resident.started
+            if resident.worker is None and not resident.reason and spent >= TICK_S:
+                self._bus.emit(LoadProgress(turn_id=resident.turn_id, model=name, seconds=spent))
+        self.feed(Ticked())
+
+    def _press(self, *, arrived: str = "") -> None:
+        """Tell what all models may take: what is free now, and what the loaded ones occupy.
+
+        While a model loads or leaves, what the system calls free is in motion, and part of that model's
+        memory is in it. Then the last quiet figure stands, unless even all of that part would not make it
+        true any more. ``arrived`` is a model that has just stopped moving.
+        """
+        self._show_staying()  # what is free depends on it
+        loaded = sum(resident.bytes for resident in self._staying.values())
+        try:
+            budget = self._free_bytes() + loaded
+        except Exception:  # the system does not tell (no descriptors are left, say): the last figure stands
+            logging.getLogger(__name__).exception("free memory cannot be read")
+            return
+        standing = self._residency.standing()
+        moving = sum(m.bytes for m in standing if m.phase != "loaded" and m.name != arrived)
+        if moving:
+            budget = min(self._quiet_budget, budget + moving)
+        else:
+            self._quiet_budget = budget
+        self.feed(Pressed(budget=budget))
+
+    def _reap(self) -> None:
+        """Take note of workers that died. Their processes are gone; only their pipes are left to close."""
+        for name, resident in list(self._residents.items()):
+            if resident.worker and not resident.reason and not resident.worker.alive:
+                resident.reason = "died"
+                erase_note(self._home, name)
+                self._help(resident.worker.close)
+                self._gone(resident)
+
+    def _do(self, effect: Effect) -> None:
+        match effect:
+            case Load():
+                self._load(effect.model)
+            case Unload():
+                resident = self._residents[effect.model]
+                resident.reason = effect.reason  # a load that sees it stops
+                if resident.worker:
+                    erase_note(self._home, effect.model)
+                    self._help(partial(self._stop, resident, resident.worker))
+            case Grant():
+                self._grant(self._callers[effect.id])
+            case Refuse():
+                refused = self._callers[effect.id]
+                refused.error = effect.error
+                refused.done.set()
+            case Wait():
+                waiting = self._callers[effect.id]
+                name = waiting.card.name
+                if behind := tuple(other for other in effect.behind if other != name):
+                    self._bus.emit(RoomAwaited(turn_id=waiting.turn_id, model=name, behind=behind))
+
+    def _grant(self, caller: Caller) -> None:
+        resident = self._residents[caller.card.name]
+        caller.resident = resident
+        if resident.unpaid and resident.worker:
+            resident.unpaid = False
+            caller.load_s, caller.load_bytes = resident.worker.load_s, resident.card.bytes
+        caller.done.set()
+
+    def _load(self, name: str) -> None:
+        card = self._cards[name]
+        turn = next((c.turn_id for c in self._callers.values() if c.card.name == name), "")
+        resident = Resident(card, turn, self._clock.monotonic())
+        self._residents[name] = resident
+        self._bus.emit(LoadStarted(turn_id=turn, model=name, bytes=card.bytes))
+        self._help(partial(self._start, resident))
+
+    def _start(self, resident: Resident) -> None:
+        """On a helper's thread: start a worker, and say what came of it."""
+        card = resident.card
+        try:
+            worker = Worker(
+                worker_spec(self._home, card, self._settings),
+                worker_limits(self._settings),
+                log=worker_log(self._home),
+                should_stop=lambda: bool(resident.reason),
+            )
+        except BaseException as error:
+            text = f"{card.name} could not be started: {type(error).__name__}: {error}"
+            failure = error if isinstance(error, SageError) else LoadFailed(text)
+            self.post(lambda: self._failed(resident, failure))
+        else:
+            size = worker.resident_bytes()
+            self.post(lambda: self._loaded(resident, worker, size))
+
+    def _loaded(self, resident: Resident, worker: Worker, size: int) -> None:
+        name = resident.card.name
+        resident.worker, resident.bytes = worker, size
+        if resident.reason:
+            self._help(partial(self._stop, resident, worker))
+            return
+        resident.unpaid = any(caller.card.name == name for caller in self._callers.values())
+        write_note(self._home, name, worker.pid)
+        seconds = worker.load_s
+        self._bus.emit(
+            LoadFinished(turn_id=resident.turn_id, model=name, seconds=seconds, resident_bytes=size)
+        )
+        self._press(arrived=name)
+        self.feed(Loaded(model=name, bytes=size))
+
+    def _failed(self, resident: Resident, error: SageError) -> None:
+        name = resident.card.name
+        del self._residents[name]
+        resident.gone.set()
+        self._press(arrived=name)
+        self.feed(Failed(model=name, error=error))
+
+    def _stop(self, resident: Resident, worker: Worker) -> None:
+        """On a helper's thread: end a worker, by force when it takes too long, and say so."""
+        try:
+            worker.close()
+        finally:
+            self.post(lambda: self._gone(resident))
+
+    def _gone(self, resident: Resident) -> None:
+        name = resident.card.name
+        del self._residents[name]
+        self._bus.emit(Unloaded(model=name, reason=resident.reason))
+        resident.gone.set()
+        self._press(arrived=name)
+        self.feed(Gone(model=name))
+
+    def _help(self, job: Callable[[], None]) -> None:
+        threading.Thread(target=job, name="sage-owner-helper", daemon=True).start()

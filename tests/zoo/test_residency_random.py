@@ -1,0 +1,225 @@
+"""The residency against a random world that keeps its own books: nothing stuck, nothing over the budget."""
+
+from __future__ import annotations
+
+import math
+import random
+from dataclasses import dataclass, field
+
+import pytest
+
+from sage.errors import LoadFailed, WorkerDied
+from sage.zoo.residency import Residency
+from sage.zoo.signals import (
+    Appraised,
+    Failed,
+    Gone,
+    Grant,
+    Load,
+    Loaded,
+    PrefetchAsked,
+    Pressed,
+    Refuse,
+    Requested,
+    Served,
+    Signal,
+    Ticked,
+    Unload,
+    UnloadAsked,
+    Wait,
+    Withdrawn,
+)
+
+MODELS = {f"m{i}": size for i, size in enumerate((5, 8, 13, 21, 34, 55, 90))}
+
+
+@dataclass
+class Process:
+    bytes: int  # set aside for the load, then what was last measured
+    state: str = "loading"
+    serving: str = ""
+
+
+@dataclass
+class World:
+    """Processes and requests as they really are, and every rule that the residency promises to keep."""
+
+    budget: int = 100
+    now: float = 0.0
+    residency: Residency = field(default_factory=lambda: Residency(100))
+    processes: dict[str, Process] = field(default_factory=dict)
+    open: dict[str, tuple[str, float]] = field(default_factory=dict)  # id: model, deadline; waiting ones
+    served: dict[str, str] = field(default_factory=dict)  # id: model; granted ones
+    asked: int = 0
+    grants: int = 0
+    loads: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+    closed: bool = False
+
+    def send(self, signal: Signal) -> None:
+        if isinstance(signal, Pressed):
+            self.budget = signal.budget
+        for effect in self.residency.handle(signal, self.now):
+            match effect:
+                case Load():
+                    assert effect.model not in self.processes
+                    self.processes[effect.model] = Process(effect.bytes)
+                    self.loads += 1
+                    used = sum(process.bytes for process in self.processes.values())
+                    assert used <= self.budget, "a load began without room"
+                case Unload():
+                    process = self.processes[effect.model]
+                    assert process.state != "leaving", "told twice"
+                    assert not process.serving or self.closed, "sent away while in use"
+                    process.state = "leaving"
+                case Grant():
+                    model, deadline = self.open.pop(effect.id)
+                    process = self.processes[model]
+                    assert process.state == "loaded"
+                    assert not process.serving
+                    assert self.now < deadline
+                    process.serving = effect.id
+                    self.served[effect.id] = model
+                    self.grants += 1
+                case Refuse():
+                    del self.open[effect.id]
+                    self.refused[effect.error.name] = self.refused.get(effect.error.name, 0) + 1
+                case Wait():
+                    assert effect.id in self.open
+        self.check()
+
+    def check(self) -> None:
+        standing = {model.name: model for model in self.residency.standing()}
+        assert {n: (m.phase, m.busy) for n, m in standing.items()} == {
+            n: (p.state, bool(p.serving)) for n, p in self.processes.items()
+        }
+        assert all(p.bytes <= standing[n].bytes for n, p in self.processes.items()), "counted too low"
+        staying = [m for m in standing.values() if m.phase != "leaving"]
+        if sum(m.bytes for m in staying) > self.budget:
+            assert all(m.busy for m in staying), "over the budget while something idle could go"
+        assert all(deadline > self.now for _, deadline in self.open.values()), "a deadline passed"
+        assert not self.open or math.isfinite(self.residency.wake_at), "requests wait, and no time is set"
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, with a tick whenever one is due."""
+        until = self.now + seconds
+        while (wake := self.residency.wake_at) <= until:
+            self.now = max(self.now, wake)
+            self.send(Ticked())
+            assert self.residency.wake_at > self.now, "it asks to be woken for nothing"
+        self.now = until
+
+    def request(self, model: str, patience: float, size: int = 0) -> None:
+        self.asked += 1
+        name = f"r{self.asked}"
+        self.open[name] = (model, self.now + patience)
+        self.send(Requested(id=name, model=model, bytes=size or MODELS[model], deadline=self.now + patience))
+
+    def loaded(self, model: str, factor: float) -> None:
+        process = self.processes[model]
+        measured = max(1, int(MODELS[model] * factor))
+        if process.state == "loading":
+            process.state, process.bytes = "loaded", measured
+        self.send(Loaded(model=model, bytes=measured))
+
+    def gone(self, model: str) -> None:
+        process = self.processes.pop(model)
+        self.send(Gone(model=model))
+        if process.serving:
+            self.finish(process.serving, failed=True)
+
+    def failed(self, model: str) -> None:
+        del self.processes[model]
+        self.send(Failed(model=model, error=LoadFailed("no")))
+
+    def finish(self, request: str, *, failed: bool = False, growth: float = 1.0) -> None:
+        process = self.processes.get(self.served.pop(request))
+        measured = 0
+        if process and process.serving == request:
+            process.serving = ""
+            process.bytes = measured = max(1, int(process.bytes * growth))
+        self.send(Served(id=request, bytes=measured, failure=WorkerDied("dead") if failed else None))
+
+    def withdraw(self, request: str) -> None:
+        self.open.pop(request, None)
+        if model := self.served.pop(request, None):
+            process = self.processes.get(model)
+            if process and process.serving == request:
+                process.serving = ""
+        self.send(Withdrawn(id=request))
+
+    def settle_down(self) -> None:
+        """No more requests: everything that was asked comes to an end."""
+        for _ in range(20 * (len(self.open) + len(self.served) + len(self.processes)) + 200):
+            if not (self.open or self.served):
+                break
+            self.advance(0.5)
+            for name, process in list(self.processes.items()):
+                if process.state == "loading":
+                    self.loaded(name, 1.0)
+                elif process.state == "leaving" and not process.serving:
+                    self.gone(name)
+            for request in list(self.served):
+                self.finish(request)
+        assert not self.open
+        assert not self.served
+
+
+def step(world: World, chance: random.Random) -> None:
+    """One random thing happens."""
+    world.advance(chance.choice((0.0, 0.0, 0.01, 0.2, 1.0)))
+    loading = [n for n, p in world.processes.items() if p.state == "loading"]
+    leaving = [n for n, p in world.processes.items() if p.state == "leaving"]
+    loaded = [n for n, p in world.processes.items() if p.state == "loaded"]
+    names = list(MODELS)
+    dice = chance.random()
+    if dice < 0.35:
+        model = chance.choice(names)
+        patience = chance.choice((0.5, 5.0, 30.0, 300.0))
+        lie = chance.choice((1.0, 1.0, 1.0, 0.5, 2.0))
+        if len(world.open) < 60:
+            world.request(model, patience, max(1, int(MODELS[model] * lie)))
+    elif dice < 0.60 and world.served:
+        world.finish(chance.choice(list(world.served)), growth=chance.choice((1.0, 1.0, 1.0, 1.1)))
+    elif dice < 0.78 and (loading or leaving):
+        model = chance.choice(loading + leaving)
+        process = world.processes[model]
+        if process.state == "leaving":
+            world.gone(model)
+        elif chance.random() < 0.05:
+            world.failed(model)
+        else:
+            world.loaded(model, chance.choice((1.0, 1.0, 0.7, 1.3)))
+    elif dice < 0.82 and world.open:
+        world.withdraw(chance.choice(list(world.open)))
+    elif dice < 0.84 and world.served:
+        world.withdraw(chance.choice(list(world.served)))
+    elif dice < 0.86 and loaded:
+        world.gone(chance.choice(loaded))
+    elif dice < 0.88:
+        world.send(Pressed(budget=chance.choice((100, 100, 100, 60, 150))))
+    elif dice < 0.90:
+        world.send(UnloadAsked(model=chance.choice(names)))
+    elif dice < 0.94:
+        model = chance.choice(names)
+        world.send(PrefetchAsked(model=model, bytes=MODELS[model]))
+    elif dice < 0.96:
+        world.send(Appraised(worth={name: chance.random() for name in names}))
+    else:
+        world.advance(3.0)
+
+
+def drive(seed: int, steps: int) -> World:
+    chance, world = random.Random(seed), World()  # noqa: S311  a seed makes it repeatable
+    for _ in range(steps):
+        step(world, chance)
+    world.settle_down()
+    return world
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_long_random_life(seed: int) -> None:
+    world = drive(seed, 20_000)
+    assert world.grants > 2_000
+    assert world.loads > 500
+    assert set(world.refused) == {"DeadlineExceeded", "DoesNotFit", "LoadFailed"}
