@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import struct
 import subprocess
 import sys
 import time
@@ -28,6 +29,32 @@ def _toml(value: Any) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f'"{k}" = {_toml(v)}' for k, v in value.items()) + " }"
     return json.dumps(value, ensure_ascii=False)
+
+
+def _tiny_gguf(path: Path, *, layers: int = 2) -> Path:
+    """A sound GGUF file: four figures and one tensor of 32 f32."""
+
+    def text(value: str) -> bytes:
+        return struct.pack("<Q", len(value)) + value.encode()
+
+    figures = {
+        "block_count": layers,
+        "context_length": 512,
+        "embedding_length": 32,
+        "attention.head_count": 2,
+    }
+    head = b"GGUF" + struct.pack("<IQQ", 3, 1, 1 + len(figures))
+    head += text("general.architecture") + struct.pack("<I", 8) + text("llama")
+    for key, value in figures.items():
+        head += text(f"llama.{key}") + struct.pack("<II", 4, value)
+    head += text("output.weight") + struct.pack("<IQIQ", 1, 32, 0, 0)
+    path.write_bytes(head + b"\0" * (-len(head) % 32) + b"\0" * 128)
+    return path
+
+
+@pytest.fixture
+def tiny_gguf() -> Callable[..., Path]:
+    return _tiny_gguf
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import struct
 import sys
 import time
 from hashlib import sha256
@@ -24,30 +23,9 @@ from sage.zoo.catalog import find_card, load_catalog
 from sage.zoo.hub import HubFile
 
 
-def tiny_gguf(path: Path, *, layers: int = 2) -> Path:
-    """A sound GGUF file: four figures and one tensor of 32 f32."""
-
-    def text(value: str) -> bytes:
-        return struct.pack("<Q", len(value)) + value.encode()
-
-    figures = {
-        "block_count": layers,
-        "context_length": 512,
-        "embedding_length": 32,
-        "attention.head_count": 2,
-    }
-    head = b"GGUF" + struct.pack("<IQQ", 3, 1, 1 + len(figures))
-    head += text("general.architecture") + struct.pack("<I", 8) + text("llama")
-    for key, value in figures.items():
-        head += text(f"llama.{key}") + struct.pack("<II", 4, value)
-    head += text("output.weight") + struct.pack("<IQIQ", 1, 32, 0, 0)
-    path.write_bytes(head + b"\0" * (-len(head) % 32) + b"\0" * 128)
-    return path
-
-
 @pytest.fixture
-def own_file(tmp_path: Path) -> Path:
-    return tiny_gguf(tmp_path / "own.gguf")
+def own_file(tmp_path: Path, tiny_gguf: Any) -> Path:
+    return Path(tiny_gguf(tmp_path / "own.gguf"))
 
 
 def test_list_as_json(run_sage: Any) -> None:
@@ -186,7 +164,9 @@ def test_a_file_of_ones_own_from_pull_to_rm(run_sage: Any, own_file: Path, home:
     assert "No model is called 'own'." in done.stderr
 
 
-def test_pulling_the_same_file_again_is_no_clash_but_another_is(run_sage: Any, own_file: Path) -> None:
+def test_pulling_the_same_file_again_is_no_clash_but_another_is(
+    run_sage: Any, own_file: Path, tiny_gguf: Any
+) -> None:
     for _ in range(2):
         assert run_sage("models", "pull", f"file:{own_file}").returncode == 0
     other = tiny_gguf(own_file.with_name("other.gguf"), layers=3)

@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from functools import cache
 from importlib import resources
@@ -22,6 +22,7 @@ from sage.zoo.card import EMBEDDING, Figure, ModelCard, PromptStyle, Provenance,
 
 __all__ = [
     "add_user_card",
+    "add_user_cards",
     "check_name",
     "default_cards",
     "every_card",
@@ -302,7 +303,12 @@ def add_user_card(home: Path, card: ModelCard) -> None:
     Raises:
         ConfigError: the file that is there is wrong, or the card cannot be read back.
     """
-    _write_user_cards(home, _user_cards(home) | {card.name: card})
+    add_user_cards(home, [card])
+
+
+def add_user_cards(home: Path, cards: Iterable[ModelCard]) -> None:
+    """Write several cards at once; see ``add_user_card``."""
+    _write_user_cards(home, _user_cards(home) | {card.name: card for card in cards})
 
 
 def remove_user_card(home: Path, name: str) -> bool:

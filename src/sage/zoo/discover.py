@@ -18,7 +18,7 @@ from sage.zoo.portrait import folder_card, gguf_card
 from sage.zoo.sources import model_path, present
 from sage.zoo.stores import Place, Spot, Walk, spots
 
-__all__ = ["Found", "discover", "plain_name"]
+__all__ = ["Found", "as_known", "discover", "plain_name"]
 
 MOST_MODELS = 2000
 """Headers read in one survey: each takes 10 to 100 ms."""
@@ -56,9 +56,13 @@ def discover(
     be looked at. A find whose name is that of a card whose weights are not here becomes that model, with
     its base, its needs and its warnings.
     """
-    here = [card for card in catalog.values() if present(card, home) and card.backend != "fake"]
-    used = {_place_used(card, home): card.name for card in here}
     taken = {card.name for card in catalog.values() if present(card, home)}
+    used = {model_path(catalog[name], home): catalog[name] for name in taken}
+    used |= {
+        Path(card.source.removeprefix("path:")): card
+        for card in catalog.values()
+        if card.source.startswith("path:")
+    }
     found, same = list[Found](), dict[object, int]()
     for place in places:
         for spot in spots(place, walk):
@@ -79,11 +83,7 @@ def discover(
     return tuple(found)
 
 
-def _place_used(card: ModelCard, home: Path) -> Path:
-    return Path(card.source[5:]) if card.source.startswith("path:") else model_path(card, home)
-
-
-def _look(spot: Spot, catalog: Mapping[str, ModelCard], used: Mapping[Path, str], taken: set[str]) -> Found:
+def _look(spot: Spot, catalog: Mapping[str, ModelCard], used: Mapping[Path, ModelCard], taken: set[str]) -> Found:
     size = _bytes(spot)
     one = Found(name=plain_name(spot.name), store=spot.store, path=spot.path, bytes=size)
     if spot.problem:
@@ -93,8 +93,11 @@ def _look(spot: Spot, catalog: Mapping[str, ModelCard], used: Mapping[Path, str]
             f"it lies in {len(spot.parts)} parts; join them: llama-gguf-split --merge {spot.path.name} OUT"
         )
         return replace(one, problem=joined)
-    if known_as := used.get(spot.path, ""):
-        return replace(one, known_as=known_as, card=catalog[known_as])
+    known = used.get(spot.path)
+    if known:
+        one = replace(one, name=known.name)
+        if known.name in taken:
+            return replace(one, known_as=known.name, card=known)
     try:
         if spot.path.is_dir():
             card = folder_card(spot.path, one.name, catalog)
@@ -106,15 +109,16 @@ def _look(spot: Spot, catalog: Mapping[str, ModelCard], used: Mapping[Path, str]
         return replace(one, problem=error.strerror or str(error))
     if card.license == "not stated" and spot.license:
         card = replace(card, license=spot.license)
-    shared = catalog.get(one.name)
+    # A card whose file has changed since is made anew, with what the user or the catalogue put on it.
+    shared = known or catalog.get(one.name)
     if shared and one.name not in taken and shared.backend == card.backend:
-        card = _as_known(card, shared)
+        card = as_known(card, shared)
     elif one.name in taken or shared:
         card = replace(card, name=_free(one.name, taken | set(catalog)))
     return replace(one, name=card.name, card=card, bytes=card.bytes)
 
 
-def _as_known(card: ModelCard, known: ModelCard) -> ModelCard:
+def as_known(card: ModelCard, known: ModelCard) -> ModelCard:
     """The catalog's card of that name, with the weights that were found and what they say."""
     return replace(
         known,

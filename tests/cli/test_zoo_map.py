@@ -1,0 +1,202 @@
+"""``sage models discover`` and ``sage models inventory`` as a user meets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sage.clock import FakeClock
+from sage.config import load_settings
+from sage.kernel.session import open_stores
+from sage.zoo.catalog import load_catalog
+
+MATRIX = {
+    "machine": "a test machine",
+    "date": "2026-01-02",
+    "models": [
+        {
+            "name": name,
+            "bytes": 1,
+            "load_s": 0.5,
+            "prompt_tok_s": 9,
+            "generate_tok_s": speed,
+            "rss_bytes": rss,
+        }
+        for name, speed, rss in (("smollm2-135m-instruct", 140, 200e6), ("gemma-3-270m", 80, 400e6))
+    ],
+    "questions": [{"id": f"q{i}", "text": "?", "category": "facts|x"} for i in range(40)],
+    "scores": [[0, 1]] * 40,
+    "tokens": [[3, 3]] * 40,
+    "cpu_s": [[0.1, 0.2]] * 40,
+}
+
+
+@pytest.fixture
+def own(tmp_path: Path, tiny_gguf: Any) -> Path:
+    folder = tmp_path / "my models"
+    folder.mkdir()
+    return Path(tiny_gguf(folder / "Own.gguf"))
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> str:
+    path = tmp_path / "zoo.json"
+    path.write_text(json.dumps(MATRIX))
+    return str(path)
+
+
+def test_from_found_to_used(run_sage: Any, own: Path, home: Path) -> None:
+    done = run_sage("models", "discover", str(own.parent))
+    assert done.returncode == 0, done.stderr
+    assert "own" in done.stdout.splitlines()[1]
+    assert f"To use what is new: sage models discover --add '{own.parent}'" in done.stdout
+    assert not (home / "catalog.toml").exists()
+
+    done = run_sage("models", "discover", "--add", str(own.parent))
+    assert f"Added to {home / 'catalog.toml'}: own" in done.stdout
+    assert "Next: sage ask --model own QUESTION" in done.stdout
+    assert load_catalog(home)["own"].source == f"path:{own}"
+    assert "known as own" in run_sage("models", "discover", str(own.parent)).stdout
+    assert "own" in run_sage("models", "list").stdout
+
+    again = run_sage("models", "discover", "--add", str(own))
+    assert "Added" not in again.stdout
+    done = run_sage("models", "rm", "own")
+    assert done.returncode == 0
+    assert own.exists(), "what lies elsewhere is forgotten, never deleted"
+
+
+def test_discover_as_json(run_sage: Any, own: Path) -> None:
+    (own.parent / "bad.gguf").write_bytes(b"no")
+    done = run_sage("models", "discover", "--json", str(own.parent))
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    assert found["looked_in"] == [{"store": "folder", "path": str(own.parent)}]
+    rows = {row["name"]: row for row in found["models"]}
+    assert "not a GGUF file" in rows["bad"]["problem"]
+    assert (rows["own"]["parameters"], rows["own"]["added"], rows["own"]["problem"]) == (32, False, None)
+    assert (found["unread"], found["cut_short"]) == ([], [])
+
+
+def test_without_a_path_the_stores_of_others_are_looked_at(run_sage: Any, own: Path, tmp_path: Path) -> None:
+    studio = tmp_path / ".lmstudio" / "models" / "me" / "it"
+    studio.mkdir(parents=True)
+    os.link(own, studio / "own.gguf")
+    env = {"HOME": str(tmp_path), "HF_HOME": str(tmp_path / "no"), "OLLAMA_MODELS": str(tmp_path / "no")}
+    assert "LM Studio" in run_sage("models", "discover", env=env).stdout
+    nothing = env | {"HOME": str(own.parent)}
+    done = run_sage("models", "discover", env=nothing)
+    assert (done.returncode, "sage models discover PATH" in done.stdout) == (0, True)
+
+
+def test_a_find_can_be_named(run_sage: Any, own: Path, tiny_gguf: Any, home: Path) -> None:
+    done = run_sage("models", "discover", "--add", str(own), "--name", "mine")
+    assert done.returncode == 0, done.stderr
+    assert load_catalog(home)["mine"].source == f"path:{own}"
+    for name, said in (("gemma-3-270m", "already the name"), ("../x", "cannot name a model")):
+        tiny_gguf(own, layers=3)
+        done = run_sage("models", "discover", "--add", str(own.parent), "--name", name)
+        assert done.returncode == 2
+        assert said in done.stderr
+
+
+def test_a_find_becomes_the_unpublished_model_it_is(run_sage: Any, tmp_path: Path, home: Path) -> None:
+    folder = tmp_path / "somewhere"
+    folder.mkdir()
+    head = b'{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(head)) + head + bytes(8))
+    (folder / "config.json").write_text('{"model_type": "qwen2", "max_position_embeddings": 64}')
+    (folder / "tokenizer.json").write_text("{}")
+    done = run_sage("models", "discover", "--add", str(folder), "--name", "epistemic-pragmatism")
+    assert done.returncode == 0, done.stderr
+    card = load_catalog(home)["epistemic-pragmatism"]
+    assert (card.source, card.bits) == (f"path:{folder}", 32.0)
+    done = run_sage("models", "discover", "--add", str(folder), "--name", "other")
+    assert done.returncode == 2
+    assert "0 were found" in done.stderr
+
+
+def test_what_stands_on_the_disk_cannot_steer_the_terminal(run_sage: Any, tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "x\x1b[31m[red].gguf").write_bytes(b"no")
+    out = run_sage("models", "discover", str(tmp_path / "m")).stdout
+    assert "\x1b" not in out
+
+
+def test_nothing_at_a_path(run_sage: Any, tmp_path: Path) -> None:
+    done = run_sage("models", "discover", str(tmp_path / "nowhere"))
+    assert done.returncode == 3
+    (tmp_path / "empty").mkdir()
+    done = run_sage("models", "discover", str(tmp_path / "empty"))
+    assert (done.returncode, "No models in" in done.stdout) == (0, True)
+
+
+def test_the_inventory_as_json(run_sage: Any, bench: str) -> None:
+    taken = json.loads(run_sage("models", "inventory", "--json", "--bench", bench).stdout)
+    entries = {entry["name"]: entry for entry in taken["entries"]}
+    assert entries["gemma-3-270m"]["ran_on"] == ["a test machine"]
+    assert entries["phi-2"]["ran_on"] == []
+    assert entries["qwen3-omni-30b-fp4"]["bits_kept"] is False
+    (task,) = taken["by_task"]
+    assert (task["where"], task["best"], task["quality"], task["n"]) == ("facts|x", "gemma-3-270m", 1.0, 40)
+    assert [choice["where"] for choice in taken["by_memory"]] == ["200000000", "400000000"]
+    assert [choice["where"] for choice in taken["by_speed"]] == ["140", "80"]
+
+
+def test_the_inventory_as_markdown_lines_up(run_sage: Any, bench: str) -> None:
+    out = run_sage("models", "inventory", "--markdown", "--bench", bench).stdout
+    assert out.startswith("# The models\n\n## Models\n")
+    assert "facts\\|x" in out
+    blocks = [block.splitlines() for block in out.split("\n\n") if block.startswith("| ")]
+    assert len(blocks) == 5
+    for block in blocks:
+        assert len({len(line) for line in block}) == 1
+        assert set(block[1]) <= set("|-:")
+    assert "a test machine" in out
+
+
+def test_the_inventory_for_people(run_sage: Any, bench: str) -> None:
+    out = run_sage("models", "inventory", "--bench", bench).stdout
+    lines = out.splitlines()
+    assert [line for line in lines if line in ("Models", "Speed", "By task", "By memory", "By speed")]
+    (line,) = [line for line in lines if line.startswith("qwen3-omni-30b-fp4")]
+    assert line.split() == [
+        "qwen3-omni-30b-fp4",
+        "~66.0",
+        "GB",
+        "4",
+        "17.6",
+        "(more)",
+        "unfit",
+        "not",
+        "measured",
+    ]
+
+
+def test_what_this_machine_measured_and_learned_comes_first(
+    run_sage: Any, fakes: Any, home: Path, bench: str
+) -> None:
+    fakes(good={"answer": "Rome."})
+    with open_stores(home, load_settings(), FakeClock()) as stores:
+        stores.books.measure("good", [("generate_tok_s", 33.0)])
+    turn = json.loads(run_sage("ask", "What is the capital of Italy?", "--json").stdout)
+    assert run_sage("trust", "rate", turn["turn_id"], "1").returncode == 0
+    taken = json.loads(run_sage("models", "inventory", "--json", "--bench", bench).stdout)
+    (entry,) = [entry for entry in taken["entries"] if entry["name"] == "good"]
+    assert entry["speed"][0]["who"] == "measured here"
+    assert entry["ran_on"]
+    assert taken["by_task"][0]["source"] == "measured here"
+    assert taken["by_task"][0]["best"] == "good"
+
+
+def test_a_bench_file_that_is_none(run_sage: Any, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("{}")
+    done = run_sage("models", "inventory", "--bench", str(tmp_path / "x.json"))
+    assert done.returncode == 2
+    assert "sage bench zoo --json FILE" in done.stderr
+    assert run_sage("models", "inventory", "--bench", str(tmp_path / "no.json")).returncode == 3
