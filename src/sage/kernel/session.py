@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 from sage.clock import Clock, SystemClock
 from sage.config import Settings, load_settings, sage_home
-from sage.events import EventBus, JsonlLog
+from sage.events import EventBus, HomeAwaited, JsonlLog
 from sage.hardware.budget import budget_bytes
 from sage.hardware.disk import cached_disk_read
 from sage.hardware.probe import memory
 from sage.kernel.learning import Stores
+from sage.kernel.owner import Owner, ask_for_home
 from sage.kernel.tick import Kernel, Surroundings
 from sage.memory.books import Books
 from sage.memory.db import Database
@@ -28,6 +29,8 @@ from sage.zoo.card import ModelCard
 from sage.zoo.catalog import load_catalog
 from sage.zoo.estimate import MemoryEstimate, estimate
 from sage.zoo.host import Host
+from sage.zoo.lease import Lease
+from sage.zoo.notes import others_bytes
 from sage.zoo.remote import WORKER_BYTES, check_reach
 from sage.zoo.sources import check_size, model_path, vetted
 
@@ -70,14 +73,34 @@ def open_kernel(
 
         def free() -> int:
             loaded = sum(host.resident().values())
-            limit = settings.models.memory_limit_gb
-            return budget_bytes(memory(), limit, loaded=loaded, mapped=host.mapped_bytes())
+            now, limit = memory(), settings.models.memory_limit_gb
+            if not lease.held:  # another process gives its models' memory back before any is loaded here
+                now = now._replace(available=now.available + others_bytes(home))
+            return budget_bytes(now, limit, loaded=loaded, mapped=host.mapped_bytes())
 
-        host = Host(home, settings.models, free_bytes=free, estimate=need, bus=bus, clock=clock)
+        lease = Lease(
+            home,
+            wait_s=settings.models.home_wait_s,
+            ask_for_it=partial(ask_for_home, home),
+            on_wait=lambda holder: bus.emit(HomeAwaited(holder=str(holder), home=str(home))),
+            on_taken=lambda: owner.open(),
+        )
+        host = Host(home, settings.models, free_bytes=free, estimate=need, bus=bus, clock=clock, lease=lease)
+        known = load_catalog(home) if catalog is None else catalog
+        owner = Owner(
+            home=home,
+            host=host,
+            lease=lease,
+            books=stores.books,
+            catalog=known,
+            free=free,
+            clock=clock,
+            stop_s=settings.models.stop_timeout_s,
+        )
         try:
             yield Kernel(
                 settings=settings,
-                catalog=load_catalog(home) if catalog is None else catalog,
+                catalog=known,
                 host=host,
                 stores=stores,
                 surroundings=Surroundings(
@@ -92,7 +115,10 @@ def open_kernel(
                 clock=clock,
             )
         finally:
-            host.close()
+            try:
+                host.close()
+            finally:
+                lease.close()
 
 
 @contextmanager

@@ -1,0 +1,121 @@
+"""What the holder of a home does when it has taken it, and what others may ask of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sage.config import ModelSettings, Settings
+from sage.errors import HomeInUse, ModelNotFound
+from sage.events import Event, EventBus, HomeAwaited
+from sage.kernel import owner as module
+from sage.kernel.owner import ask_for_home
+from sage.kernel.sense import Request
+from sage.kernel.session import open_kernel
+from sage.types import Message
+from sage.zoo.card import ModelCard
+from sage.zoo.control import ask_holder
+from sage.zoo.lease import Lease, holder
+from sage.zoo.notes import noted, others_bytes
+
+
+def card(name: str, **script: Any) -> ModelCard:
+    return ModelCard(
+        name=name,
+        source="fake",
+        backend="fake",
+        sha256="",
+        bytes=1000,
+        license="MIT",
+        context_length=4096,
+        prior={"*": 0.6},
+        script=script,
+    )
+
+
+ALICE = card("alice", answer="yes", resident_mb=30)
+QUESTION = Request(messages=(Message(role="user", content="q"),), session="s")
+
+
+def test_a_kernel_holds_the_home_from_its_first_model_on(home: Path) -> None:
+    with open_kernel(home=home, catalog={"alice": ALICE}) as kernel:
+        assert holder(home) is None
+        assert ask_holder(home, {"op": "ps"}) is None
+        kernel.tick(QUESTION)
+        found = holder(home)
+        assert found is not None
+        assert found.pid == os.getpid()
+        told = ask_holder(home, {"op": "ps"})
+        assert told is not None
+        assert [model["name"] for model in told["models"]] == ["alice"]
+        with pytest.raises(ModelNotFound):
+            ask_holder(home, {"op": "load", "name": "bob"})
+        time.sleep(0.4)
+        assert ask_for_home(home, lambda: False)
+        assert holder(home) is None
+        assert kernel.host.resident() == {}
+        kernel.tick(QUESTION)
+        assert holder(home) is not None
+    assert holder(home) is None
+
+
+def test_models_run_where_no_socket_can_be_made(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_args: Any) -> None:
+        raise OSError("no sockets here")
+
+    monkeypatch.setattr(module, "Control", refuse)
+    with open_kernel(home=home, catalog={"alice": ALICE}) as kernel:
+        assert kernel.tick(QUESTION).answer == "yes"
+        assert not ask_for_home(home, lambda: False)
+    assert "no control socket" in caplog.text
+
+
+def test_memory_of_another_process_counts_as_free_until_it_is_ours(home: Path) -> None:
+    """Or a model that fits once the other has let go would not even be chosen."""
+    worker = subprocess.Popen([sys.executable, "-P", "-m", "sage.zoo.worker"], stdin=subprocess.PIPE)
+    try:
+        (home / "run").mkdir()
+        note = home / "run" / f"{os.getppid()}-theirs.json"
+        note.write_text(json.dumps({"model": "theirs", "pid": worker.pid}))
+        deadline = time.monotonic() + 5.0
+        while not noted(home) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        (one,) = noted(home)
+        assert (one.model, one.pid, one.holder) == ("theirs", worker.pid, os.getppid())
+        assert 0 < one.bytes - one.mapped < 500_000_000
+        assert others_bytes(home) > 0
+        mine = home / "run" / f"{os.getpid()}-theirs.json"
+        note.rename(mine)
+        assert others_bytes(home) == 0
+    finally:
+        assert worker.stdin
+        worker.stdin.close()
+        worker.wait(5.0)
+    assert noted(home) == ()
+
+
+def test_who_waits_is_told_by_whom(home: Path) -> None:
+    events: list[Event] = []
+    bus = EventBus()
+    bus.subscribe(events.append)
+    other = Lease(home, wait_s=0.0, ask_for_it=lambda _stop: False)
+    settings = Settings(models=ModelSettings(home_wait_s=0.0))
+    with (
+        other.use(should_stop=lambda: False, timeout=0.0),
+        open_kernel(home=home, catalog={"alice": ALICE}, settings=settings, bus=bus) as kernel,
+        pytest.raises(HomeInUse, match=f"process {os.getpid()} .* is busy"),
+    ):
+        kernel.tick(QUESTION)
+    other.close()
+    (awaited,) = (event for event in events if isinstance(event, HomeAwaited))
+    assert awaited.holder.startswith(f"process {os.getpid()} (")
+    assert awaited.home == str(home)
