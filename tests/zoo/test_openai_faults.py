@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from email.utils import formatdate
@@ -12,7 +13,7 @@ import pytest
 from sage.errors import ContextTooLong, RateLimited, RemoteFailed, SageError, UsageError
 from sage.zoo.backends.openai_refusal import retry_after_s
 
-from .model_server import ModelHandler, ModelServer, Open, Reply, answering, ask, delta, opening, serving
+from .model_server import END, ModelHandler, ModelServer, Open, Reply, answering, ask, delta, opening, serving
 
 
 @pytest.fixture
@@ -197,3 +198,26 @@ def test_a_server_says_how_long_to_wait(server: ModelServer, engine: Open, statu
 def test_retry_after(value: str, seconds: float) -> None:
     now = 100.0 if "1970" in value else None
     assert retry_after_s(value, now) == seconds
+
+
+def test_what_breaks_after_the_answer_does_not_matter(server: ModelServer, engine: Open) -> None:
+    def reply(handler: ModelHandler) -> None:
+        handler.protocol_version = "HTTP/1.1"
+        handler.close_connection = True
+        handler.begin(transfer_encoding="chunked")
+        for item in (delta("Paris"), END):
+            data = b"data: " + json.dumps(item).encode() + b"\n\n"
+            handler.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+        handler.wfile.write(b"ff\r\nbroken off")
+
+    server.reply = reply
+    assert ask(engine())[0].text == "Paris"
+
+
+def test_a_deadline_ends_the_wait_for_a_silent_server(server: ModelServer, engine: Open) -> None:
+    server.reply = FAULTS["hangs before the headers"][0]
+    loaded = engine(silence_s=60.0)
+    began = time.monotonic()
+    with pytest.raises(RemoteFailed, match="does not answer"):
+        ask(loaded, deadline_s=0.3)
+    assert time.monotonic() - began < 3
