@@ -83,7 +83,9 @@ def discover(
     return tuple(found)
 
 
-def _look(spot: Spot, catalog: Mapping[str, ModelCard], used: Mapping[Path, ModelCard], taken: set[str]) -> Found:
+def _look(
+    spot: Spot, catalog: Mapping[str, ModelCard], used: Mapping[Path, ModelCard], taken: set[str]
+) -> Found:
     size = _bytes(spot)
     one = Found(name=plain_name(spot.name), store=spot.store, path=spot.path, bytes=size)
     if spot.problem:
