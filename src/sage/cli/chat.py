@@ -73,6 +73,7 @@ def chat(
                     reply = kernel.tick(request, on_piece=printer.on_piece)
                     last = reply.turn_id
                     printer.show(reply)
+                kernel.anticipate()
             except Terminated:
                 raise
             except KeyboardInterrupt:

@@ -108,16 +108,16 @@ class Demand:
         found = {self._names[line]: value for line, value in worth.items()}
         return {name: found.get(name, 0.0) for name in resident}
 
-    def wanted(self, resident: Collection[str]) -> str | None:
-        """Who, of those not loaded, would have served the last requests best; None where nobody would have
-        done better than what is loaded."""
+    def wanted(self, resident: Collection[str]) -> tuple[str, float] | None:
+        """Who, of those not loaded, would have served the last requests best, and the permission they lost
+        without it; None where nobody would have done better than what is loaded."""
         if not self._names:
             return None
         hot = [self._index[name] for name in resident if name in self._index]
         top = self._warm[:, hot].max(1, initial=self._floor())[:, None]
         missed = self._faded() @ np.maximum(self._warm - top, 0.0)
         best = int(missed.argmax())
-        return self._names[best] if missed[best] > 0.0 else None
+        return (self._names[best], float(missed[best])) if missed[best] > 0.0 else None
 
     def _worths(self, lines: Collection[int] | npt.NDArray[np.intp]) -> dict[int, float]:
         """By line, of these lines only: only the best one of a row loses anything there."""

@@ -18,6 +18,7 @@ import numpy as np
 from sage.clock import Clock
 from sage.config import Settings
 from sage.economy.context import Context
+from sage.economy.demand import Demand
 from sage.economy.filters import Limits as Spending
 from sage.economy.pool import Pool
 from sage.economy.selector import FrontierPoint, Selector
@@ -94,6 +95,7 @@ class Kernel:
         self.clock = clock
         self._surroundings = surroundings
         self._random = np.random.default_rng()
+        self._demand = Demand()
         self._selector = Selector(
             hot_bonus=settings.selector.hot_bonus,
             price_scale=settings.selector.price_scale,
@@ -169,6 +171,14 @@ class Kernel:
                 now=self.clock.time(),
             )
 
+    def anticipate(self) -> None:
+        """Have the model loaded that would have served the last requests best, if that costs nobody anything.
+        Returns at once."""
+        with self.trust.book():
+            wanted = self._demand.wanted(self.host.resident())
+        if wanted and wanted[0] in self.catalog:
+            self.host.prefetch(self.catalog[wanted[0]])
+
     def _begin(self, turn: Turn) -> None:
         """Store the question; give back what turns hold whose end could not be written."""
         self.store.abandon_dead(active=_ACTIVE)
@@ -219,7 +229,11 @@ class Kernel:
                 dial=dial,
                 pinned=pinned,
                 random=self._random if explores else None,
+                demand=self._demand,
             )
+            resident = self.host.resident()
+            worth, wanted = self._demand.worth(resident), self._demand.wanted(resident)
+        self.host.appraise(worth | dict([wanted] if wanted else []))
         # Twice what the drafts should cost, so that many turns can run side by side; what a turn takes
         # beyond its grant is charged too.
         prices = [score.est_atp for score in turn.decided.candidates[: self.settings.irp.max_steps]]
@@ -233,11 +247,12 @@ class Kernel:
         """What may be spent now."""
         # Idle models can make room; for a model that was asked for by name the busy ones are waited for.
         room = self.host.reclaimable() if pinned is None else sum(self.host.resident().values())
-        balance = self.books.balance()
+        balance, free = self.books.balance(), self._surroundings.free_bytes()
         return Spending(
             atp=balance,
             capacity=self.settings.atp.capacity,
-            memory_bytes=self._surroundings.free_bytes() + room,
+            memory_bytes=free + room,
+            free_bytes=free,
             explore_atp=self.settings.selector.explore_share * balance,
         )
 
@@ -248,6 +263,7 @@ class Kernel:
             resident=self.host.resident(),
             disk_bytes_s=around.disk_bytes_s(),
             context=self.settings.models.context,
+            resting=self.host.resting(),
         )
         return [
             candidate(
