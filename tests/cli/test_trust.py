@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from sage.cli.trust_view import left_out
+
 
 @pytest.fixture
 def asked(run_sage: Any, fakes: Any) -> dict[str, Any]:
@@ -109,3 +111,11 @@ def test_a_turn_without_a_decision(run_sage: Any) -> None:
     done = run_sage("trust", "explain", row["id"])
     assert done.returncode == 0
     assert "No decision was made" in done.stdout
+
+
+def test_those_left_out_for_one_reason_share_a_line() -> None:
+    excluded = {f"m{i}": "its weights are not here" for i in range(8)} | {"big": "it does not fit"}
+    assert left_out(excluded) == [
+        ("m0, m1, m2, m3, m4 and 3 more", "its weights are not here"),
+        ("big", "it does not fit"),
+    ]

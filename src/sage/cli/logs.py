@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sage.cli.render import printable
+from sage.cli.trust_view import left_out
 
 if TYPE_CHECKING:
     from sage.memory.verbatim import Turn, VerbatimStore
@@ -224,8 +225,8 @@ def _show_decision(decision: dict[str, Any]) -> None:
             f"  {row['name']}: permission {row['permission']:.3f} = expertise {row['expertise']:.3f}"
             f" x cheapness {row['cheapness']:.3f} x persistence {row['persistence']:.2f}"
         )
-    for name, reason in decision["excluded"].items():
-        typer.echo(f"  {name}: left out, {printable(reason)}")
+    for names, reason in left_out(decision["excluded"]):
+        typer.echo(f"  {names}: left out, {printable(reason)}")
     for failure in decision["failures"]:
         typer.echo(f"  {failure['name']}: {failure['error']}, {printable(failure['message'])}")
 

@@ -75,7 +75,7 @@ def explain(
     won, the settings that mattered, who was left out, who failed.
     """
     from sage.cli.render import console, emit_json
-    from sage.cli.trust_view import decision_table, rule_line
+    from sage.cli.trust_view import decision_table, left_out, rule_line
     from sage.clock import SystemClock
     from sage.config import load_settings, sage_home
     from sage.kernel.session import open_stores
@@ -107,8 +107,8 @@ def explain(
         out.print(f"the text: {describe_structure(signs['structure'])}", style="dim", markup=False)
     if decision.get("others"):
         out.print(f"and {decision['others']} more candidates below these", style="dim")
-    for name, why in decision["excluded"].items():
-        out.print(f"left out: {name}: {why}", markup=False)
+    for names, why in left_out(decision["excluded"]):
+        out.print(f"left out: {names}: {why}", markup=False)
     for failure in decision["failures"]:
         out.print(f"failed: {failure['name']}: {failure['message']}", markup=False)
 

@@ -12,10 +12,25 @@ if TYPE_CHECKING:
     from sage.economy.trust import TrustBook
     from sage.types import Rule
 
-__all__ = ["FULL_MODELS", "decision_table", "rule_line", "trust_rows", "trust_table"]
+__all__ = ["FULL_MODELS", "decision_table", "left_out", "rule_line", "trust_rows", "trust_table"]
 
 FULL_MODELS = 2
 """So many models are shown with spread and evidence beside each other in 80 columns."""
+
+
+NAMED = 5
+"""Names in one line of those who were left out."""
+
+
+def left_out(excluded: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Who was left out, a line for each reason: names, reason. Most are models that are known but not here."""
+    names = dict[str, list[str]]()
+    for name, why in excluded.items():
+        names.setdefault(why, []).append(name)
+    return [
+        (", ".join(who[:NAMED]) + (f" and {len(who) - NAMED} more" if len(who) > NAMED else ""), why)
+        for why, who in names.items()
+    ]
 
 
 def trust_rows(book: TrustBook, name: str, prior: Mapping[str, float], now: float) -> list[dict[str, Any]]:
