@@ -193,8 +193,8 @@ def _try_here(card: ModelCard, home: Path) -> dict[str, Any]:
     """Load, keep what that took in the database, unload."""
     from sage.cli.stream import progress
     from sage.events import EventBus
-    from sage.kernel.owner import load_measured
     from sage.kernel.session import open_kernel
+    from sage.kernel.sharing import load_measured
 
     bus = EventBus()
     with open_kernel(home=home, bus=bus) as kernel, progress(bus):

@@ -17,7 +17,7 @@ from sage.hardware.budget import budget_bytes
 from sage.hardware.disk import cached_disk_read
 from sage.hardware.probe import memory
 from sage.kernel.learning import Stores
-from sage.kernel.owner import Owner, ask_for_home
+from sage.kernel.sharing import SharedHome, ask_for_home
 from sage.kernel.tick import Kernel, Surroundings
 from sage.memory.books import Books
 from sage.memory.db import Database
@@ -65,6 +65,8 @@ def open_kernel(
         stores.books.release_ended()
         rates = stores.books.rates()
 
+        known = load_catalog(home) if catalog is None else catalog
+
         def need(card: ModelCard) -> int:
             if card.remote:
                 check_reach(card, settings.models)
@@ -83,11 +85,10 @@ def open_kernel(
             wait_s=settings.models.home_wait_s,
             ask_for_it=partial(ask_for_home, home),
             on_wait=lambda holder: bus.emit(HomeAwaited(holder=str(holder), home=str(home))),
-            on_taken=lambda: owner.open(),
+            on_taken=lambda: shared.open(),
         )
         host = Host(home, settings.models, free_bytes=free, estimate=need, bus=bus, clock=clock, lease=lease)
-        known = load_catalog(home) if catalog is None else catalog
-        owner = Owner(
+        shared = SharedHome(
             home=home,
             host=host,
             lease=lease,

@@ -23,7 +23,7 @@ from sage.zoo.host import Host
 from sage.zoo.lease import Lease, command
 from sage.zoo.notes import noted
 
-__all__ = ["Owner", "ask_for_home", "load_measured"]
+__all__ = ["SharedHome", "ask_for_home", "load_measured"]
 
 YIELD = "yield"
 
@@ -31,7 +31,7 @@ POLL_S = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Owner:
+class SharedHome:
     """The models of a home, for as long as this process holds them. ``free`` is the bytes further models
     may take; workers that a killed process left are given ``stop_s`` seconds to end."""
 

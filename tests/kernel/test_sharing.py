@@ -15,10 +15,10 @@ import pytest
 from sage.config import ModelSettings, Settings
 from sage.errors import HomeInUse, ModelNotFound
 from sage.events import Event, EventBus, HomeAwaited
-from sage.kernel import owner as module
-from sage.kernel.owner import ask_for_home
+from sage.kernel import sharing as module
 from sage.kernel.sense import Request
 from sage.kernel.session import open_kernel
+from sage.kernel.sharing import ask_for_home
 from sage.types import Message
 from sage.zoo.card import ModelCard
 from sage.zoo.control import ask_holder
