@@ -23,7 +23,7 @@ NAMED = 5
 
 
 def left_out(excluded: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Who was left out, a line for each reason: names, reason. Most are models that are known but not here."""
+    """Who was left out, a line for each reason: names, reason. Most are models that are not here."""
     names = dict[str, list[str]]()
     for name, why in excluded.items():
         names.setdefault(why, []).append(name)
