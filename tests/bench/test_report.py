@@ -12,9 +12,6 @@ from sage.bench.questions import QUESTIONS
 from sage.bench.report import insert_tables, markdown, spread, spread_columns, write_result
 from sage.bench.select import measure_select
 from sage.bench.tick import measure_tick
-from sage.bench.zoo.measure import measure_zoo
-from sage.config import Settings
-from sage.errors import WeightsMissing
 from sage.kernel.sense import kind_of
 
 ROWS = [{"model": "a", "s": 0.123456, "n": 3}, {"model": "b", "s": 12.0, "n": 40}]
@@ -96,12 +93,6 @@ def test_a_decision_is_measured_for_each_number_of_candidates() -> None:
         assert row["pool us"] > 1.0
         assert row["learn us, 10 nodes"] > 1.0
     assert rows[1]["pool us"] > rows[0]["pool us"]
-
-
-def test_without_models_there_is_nothing_to_measure(home: Path) -> None:
-    with pytest.raises(WeightsMissing) as caught:
-        measure_zoo(home, Settings(), repeats=1, progress=lambda _text: None)
-    assert caught.value.mend == "sage models pull"
 
 
 def test_questions_know_right_from_wrong() -> None:

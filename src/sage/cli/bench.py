@@ -23,17 +23,38 @@ Out = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write 
 
 @app.command()
 def zoo(
-    out: Out = None,
-    repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Fresh workers for each model.")] = 5,
+    out: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="FILE", help="The result; without it, in SAGE_HOME/runs."),
+    ] = None,
+    models: Annotated[str, typer.Option(metavar="A,B", help="Only these; all that are present.")] = "",
+    suite: Annotated[Literal["quick", "full"], typer.Option(help="Minutes, or an hour.")] = "quick",
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure also what the file holds.")] = False,
 ) -> None:
-    """Load time, speed and memory of every model on this machine."""
-    from sage.bench.zoo.measure import measure_zoo
+    """What every model takes and gives, and SAGE over the same questions.
+
+    Load, speed, memory; right answers and CPU seconds by kind of question; long contexts; conversations;
+    how soon trust knows a model. A run that is stopped goes on where it was.
+    """
+    from sage.bench.zoo.suite import run_zoo
+    from sage.bench.zoo.tables import tables
+    from sage.cli.render import console
     from sage.config import load_settings, sage_home
 
-    settings = load_settings()
-    rows = measure_zoo(sage_home(), settings, repeats=repeats, progress=_say)
-    fixed = {"repeats": repeats, "context": settings.models.context, "threads": settings.models.threads}
-    _report(out, "zoo", f"sage bench zoo --repeats {repeats}", fixed, rows)
+    out = out or sage_home() / "runs" / f"zoo-{suite}.json"
+    _writable(out)
+    names = [name.strip() for name in models.split(",") if name.strip()]
+    try:
+        result = run_zoo(
+            sage_home(), load_settings(), suite=suite, models=names, out=out, fresh=fresh, progress=_say
+        )
+    except KeyboardInterrupt:
+        _say(f"What was measured is in {out}; the same command goes on from there.")
+        raise
+    for title, rows in tables(result["rows"]):
+        console().print(f"\n{title}", style="bold", markup=False)
+        _print(rows)
+    console().print(f"written: {out}", style="dim", markup=False)
 
 
 @app.command()

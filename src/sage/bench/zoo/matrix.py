@@ -6,7 +6,8 @@ Must not know: how a model is asked, or what is chosen from the figures.
 ``machine`` and ``date`` say where and when; ``models`` are objects with ``name``, ``bytes`` (of the file),
 ``load_s``, ``prompt_tok_s``, ``generate_tok_s`` and ``rss_bytes`` (None where not measured); ``questions``
 are objects with ``id``, ``text`` and ``category``; ``scores``, ``tokens`` and ``cpu_s`` hold one row a
-question and one column a model: quality in [0, 1], tokens read and written, CPU seconds of the worker.
+question and one column a model: quality in [0, 1], tokens written, CPU seconds that the worker took for
+reading and writing.
 """
 
 from __future__ import annotations

@@ -1,26 +1,30 @@
-"""`sage bench zoo`: what each present model takes and gives on this machine.
+"""What one model takes and gives: one row for each part of the suite.
 
-Owns: how load time, speed and memory are measured. Must not know: how a model is chosen.
+Owns: how speed, memory, right answers, long contexts, conversations and multiple choice become rows.
+Must not know: which models there are, or what is kept in a file.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from sage.bench.report import spread
+from sage.bench.zoo.asking import Asked, ask, open_worker
+from sage.bench.zoo.choices import Choice
+from sage.bench.zoo.longcontext import needles
+from sage.bench.zoo.questions import ZooQuestion
+from sage.bench.zoo.turns import MAX_TOKENS, STAGES, converse, eight_turns
 from sage.config import Settings
-from sage.errors import WeightsMissing
 from sage.kernel.session import memory_need
 from sage.types import GenerationRequest, Message
 from sage.zoo.card import ModelCard
-from sage.zoo.catalog import load_catalog
-from sage.zoo.host import worker_limits, worker_spec
 from sage.zoo.process import Worker
-from sage.zoo.sources import present
 
-__all__ = ["measure_zoo"]
+__all__ = ["measure_answers", "measure_choices", "measure_needles", "measure_speed", "measure_turns"]
+
+Row = dict[str, Any]
 
 PROMPT = "Tell a story about a lighthouse keeper and the ships that pass by. " * 20
 """About 300 tokens: long enough for a steady rate, short enough for every context."""
@@ -28,28 +32,34 @@ PROMPT = "Tell a story about a lighthouse keeper and the ships that pass by. " *
 ANSWER_TOKENS = 128
 
 
-def measure_zoo(
-    home: Path, settings: Settings, *, repeats: int, progress: Callable[[str], None]
-) -> list[dict[str, Any]]:
-    """One row a present model: medians over ``repeats`` fresh workers, with the lowest and highest rate.
+def measure_speed(home: Path, card: ModelCard, settings: Settings, *, repeats: int) -> Row:
+    """Medians over ``repeats`` fresh workers: each loads, reads a prompt, writes an answer, and is weighed.
 
     Raises:
-        WeightsMissing: no model is present.
+        SageError: the model cannot be loaded or asked.
     """
-    cards = [card for card in load_catalog(home).values() if card.backend != "fake" and present(card, home)]
-    if not cards:
-        raise WeightsMissing("No model is on this machine.", mend="sage models pull")
-    rows = []
-    for card in cards:
-        progress(f"{card.name}: {repeats} fresh workers")
-        rows.append(_row(card, [_run(home, card, settings) for _ in range(repeats)], home, settings))
-    return rows
+    runs = [_run(home, card, settings) for _ in range(repeats)]
+
+    def middle(name: str) -> float:
+        return spread([run[name] for run in runs]).median
+
+    rates = spread([run["generate_tok_s"] for run in runs])
+    resident, estimate = middle("rss"), memory_need(home, card, settings.models.context)
+    return {
+        "what": "model",
+        "model": card.name,
+        "load_s": round(middle("load_s"), 2),
+        "prompt_tok_s": round(middle("prompt_tok_s")),
+        "generate_tok_s": round(rates.median),
+        "low-high": f"{rates.low:.0f}-{rates.high:.0f}",
+        "resident_mb": round(resident / 1e6),
+        "estimated_mb": round(estimate / 1e6),
+        "error": f"{(estimate - resident) / max(1.0, resident):+.0%}",
+    }
 
 
 def _run(home: Path, card: ModelCard, settings: Settings) -> dict[str, float]:
-    """Load, read a prompt, write an answer, and look at what the process occupies then."""
-    worker = Worker(worker_spec(home, card, settings.models), worker_limits(settings.models))
-    try:
+    with open_worker(home, card, settings) as worker:
         request = GenerationRequest(
             messages=(Message(role="user", content=PROMPT),), max_tokens=ANSWER_TOKENS, stop=()
         )
@@ -60,24 +70,83 @@ def _run(home: Path, card: ModelCard, settings: Settings) -> dict[str, float]:
             "generate_tok_s": completion.generate_tok_s or 0.0,
             "rss": float(worker.resident_bytes()),
         }
-    finally:
-        worker.close()
 
 
-def _row(card: ModelCard, runs: list[dict[str, float]], home: Path, settings: Settings) -> dict[str, Any]:
-    def middle(name: str) -> float:
-        return spread([run[name] for run in runs]).median
+def measure_answers(
+    worker: Worker, model: str, category: str, questions: Sequence[ZooQuestion]
+) -> tuple[Row, list[Asked], list[float]]:
+    """The row of one kind of question, and every answer with its score."""
+    asked = [ask(worker, question.request()) for question in questions]
+    scores = [question.verify(each.completion.text) for question, each in zip(questions, asked, strict=True)]
+    return _row("questions", model, category, scores, asked), asked, scores
 
-    rates = spread([run["generate_tok_s"] for run in runs])
-    rss = middle("rss")
-    estimate = memory_need(home, card, settings.models.context)
+
+def measure_needles(worker: Worker, model: str, category: str, *, length: int, depths: int, seed: int) -> Row:
+    """The row of one length, over all depths.
+
+    Raises:
+        ContextTooLong: the model's window holds less.
+    """
+    asked, scores = [], []
+    for needle in needles(seed, length, depths):
+        asked.append(ask(worker, needle.request()))
+        scores.append(needle.verify(asked[-1].completion.text))
+    return _row("long context", model, category, scores, asked)
+
+
+def measure_turns(worker: Worker, model: str, *, conversations: int, seed: int) -> list[Row]:
+    """One row a stage of the conversations."""
+    scores: dict[str, list[float]] = {stage: [] for stage in STAGES}
+    asked: dict[str, list[Asked]] = {stage: [] for stage in STAGES}
+    for number in range(conversations):
+        turns = eight_turns(seed, number)
+        answers: list[Asked] = []
+
+        def reply(messages: tuple[Message, ...], answers: list[Asked] = answers) -> str:
+            request = GenerationRequest(messages=messages, max_tokens=MAX_TOKENS, stop=("\n",), seed=0)
+            answers.append(ask(worker, request))
+            return answers[-1].completion.text
+
+        for turn, right, answer in zip(turns, converse(turns, reply), answers, strict=True):
+            scores[turn.stage].append(float(right))
+            asked[turn.stage].append(answer)
+    return [_row("turns", model, stage, scores[stage], asked[stage]) for stage in STAGES]
+
+
+def measure_choices(worker: Worker, model: str, category: str, choices: Sequence[Choice]) -> Row:
+    """The row of one set of multiple choice, by log likelihood.
+
+    Raises:
+        SageError: as :meth:`Worker.score`.
+    """
+    before, correct, tokens = worker.cpu_seconds(), 0, 0
+    for choice in choices:
+        scores = worker.score(choice.prompt, choice.answers)
+        correct += choice.chosen(scores) == choice.right
+        tokens += sum(score.tokens for score in scores)
+    count = len(choices)
     return {
-        "model": card.name,
-        "load s": round(middle("load_s"), 2),
-        "prompt tok/s": round(middle("prompt_tok_s")),
-        "generate tok/s": round(rates.median),
-        "lowest-highest": f"{rates.low:.0f}-{rates.high:.0f}",
-        "resident MB": round(rss / 1e6),
-        "estimated MB": round(estimate / 1e6),
-        "error": f"{(estimate - rss) / rss:+.0%}",
+        "what": "choices",
+        "model": model,
+        "category": category,
+        "n": count,
+        "correct": correct,
+        "cpu_s": round((worker.cpu_seconds() - before) / count, 4),
+        "tokens_read": round(tokens / count, 1),
+        "tokens_written": 0.0,
+    }
+
+
+def _row(what: str, model: str, category: str, scores: Sequence[float], asked: Sequence[Asked]) -> Row:
+    """``cpu_s`` and tokens are means of one answer."""
+    count = len(asked)
+    return {
+        "what": what,
+        "model": model,
+        "category": category,
+        "n": count,
+        "correct": round(sum(scores)),
+        "cpu_s": round(sum(each.cpu_s for each in asked) / count, 4),
+        "tokens_read": round(sum(each.completion.prompt_tokens for each in asked) / count, 1),
+        "tokens_written": round(sum(each.completion.completion_tokens for each in asked) / count, 1),
     }
