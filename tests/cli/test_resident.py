@@ -145,7 +145,8 @@ def test_a_suspended_holder_is_named(fakes: Any, run_sage: Any, chatting: Any) -
 def test_what_a_chat_holds(fakes: Any, run_sage: Any, chatting: Any, home: Path) -> None:
     fakes(alice={"answer": "yes", "resident_mb": 50, "prior": 0.9}, bob={"prior": 0.2})
     chat = chatting(SAGE_MODELS__MEMORY_LIMIT_GB="1")
-    lines = run_sage("models", "ps").stdout.splitlines()
+    lines = (told := run_sage("models", "ps")).stdout.splitlines()
+    assert len(lines) > 1, (told, chat.screen)
     assert lines[1].startswith("alice")
     assert lines[1].split()[-2:] == ["ago", str(chat.worker().pid)]
     assert lines[2].startswith(f"{home} is held by {named(chat)}; ")
