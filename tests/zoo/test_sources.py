@@ -32,6 +32,7 @@ from sage.events import Event, EventBus, ModelPulled, PullProgress
 from sage.zoo import sources, wheels
 from sage.zoo.card import EMBEDDING, ModelCard, WheelMember
 from sage.zoo.sources import card_from_uri, model_path, present, pull, remove, state
+from sage.zoo.staging import SPARE_BYTES, Staging
 from sage.zoo.vet import read_gguf
 
 FAKE_PIP = """
@@ -186,7 +187,7 @@ def test_a_vetted_model_says_how_it_is_repaired(shop: Shop, home: Path) -> None:
     with pytest.raises(UnsafeFile, match=r"^its file is damaged: not a GGUF file") as header:
         sources.vetted(shop.card, home)
     path.write_bytes(b"x")
-    with pytest.raises(UnsafeFile, match=r"^its file has 1 bytes, not the") as size:
+    with pytest.raises(UnsafeFile, match=r"^its file is not what its card says: it has 1 bytes") as size:
         sources.vetted(shop.card, home)
     for caught in (missing, header, size):
         assert caught.value.mend == "sage models pull tiny"
@@ -345,7 +346,7 @@ def test_no_disk_space_is_said_before_anything_is_fetched(
     shop: Shop, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = namedtuple("usage", "total used free")
-    need = shop.card.bytes + max(m.bytes for m in shop.members) + sources.SPARE_BYTES
+    need = shop.card.bytes + max(m.bytes for m in shop.members) + SPARE_BYTES
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, need - 1))
     with pytest.raises(NoDiskSpace, match=r"tiny needs 67 MB of disk; 67 MB are free"):
         shop.pull(home)
@@ -389,7 +390,7 @@ def test_remove_frees_the_file_and_what_is_staged(shop: Shop, home: Path) -> Non
 
 
 def test_what_is_being_pulled_is_not_removed(shop: Shop, home: Path) -> None:
-    staging = sources._Staging(shop.card, home)
+    staging = Staging(shop.card, home)
     with staging.locked(), pytest.raises(ResourceError, match="another process"):
         remove(shop.card, home)
 
@@ -435,7 +436,7 @@ def test_uris_that_name_nothing(tmp_path: Path, gguf: Any) -> None:
     with pytest.raises(WeightsMissing):
         card_from_uri(f"file:{tmp_path}/none.gguf")
     with pytest.raises(UsageError, match="does not name a file"):
-        card_from_uri("hf:owner/repo", "x")
+        card_from_uri("hf:owner", "x")
 
 
 @pytest.mark.real

@@ -101,9 +101,7 @@ def pull(
                 mend=again,
             ) from error
         if by_uri:
-            from sage.zoo.vet import read_gguf
-
-            add_user_card(home, sources.describe(card, read_gguf(path)))
+            add_user_card(home, sources.describe(card, sources.vetted(card, home)))
         elif card != catalog[card.name]:
             add_user_card(home, card)
         done = f"{human_bytes(card.bytes)}, checked, {path}"
@@ -177,7 +175,7 @@ def _pinned(card: ModelCard, *, offline: bool) -> ModelCard:
             mend=f"SAGE_MODELS__OFFLINE=false sage models pull {card.name}",
         )
     served = card_from_uri(card.source, card.name)
-    return replace(card, bytes=served.bytes, sha256=served.sha256)
+    return replace(card, source=served.source, bytes=served.bytes, sha256=served.sha256)
 
 
 def _consent(card: ModelCard, *, yes: bool) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sage.clock import Clock, SystemClock
 from sage.config import Settings, load_settings, sage_home
+from sage.errors import WeightsMissing
 from sage.events import EventBus, HomeAwaited, JsonlLog
 from sage.hardware.budget import budget_bytes
 from sage.hardware.disk import cached_disk_read
@@ -28,15 +29,17 @@ from sage.memory.verbatim import VerbatimStore
 from sage.zoo.card import ModelCard
 from sage.zoo.catalog import load_catalog
 from sage.zoo.estimate import MemoryEstimate, estimate
+from sage.zoo.estimate_torch import estimate_torch
+from sage.zoo.folder import Folder
 from sage.zoo.host import Host
 from sage.zoo.lease import Lease
 from sage.zoo.notes import others_bytes
 from sage.zoo.remote import WORKER_BYTES, check_reach
-from sage.zoo.sources import check_size, model_path, vetted
+from sage.zoo.sources import check_size, stamp, state, vetted
 
 __all__ = ["memory_need", "memory_parts", "open_kernel", "open_stores"]
 
-_estimates: dict[tuple[Path, int, int, int], MemoryEstimate] = {}
+_estimates: dict[tuple[str, tuple[tuple[str, int, int], ...], int], MemoryEstimate] = {}
 """Vetting reads the whole header (10 to 100 ms): once for each state of a file is enough."""
 
 
@@ -105,9 +108,7 @@ def open_kernel(
                 host=host,
                 stores=stores,
                 surroundings=Surroundings(
-                    is_present=lambda card: (
-                        card.backend == "fake" or card.remote or model_path(card, home).is_file()
-                    ),
+                    is_present=lambda card: state(card, home) != "absent",
                     memory_bytes=need,
                     free_bytes=free,
                     disk_bytes_s=lru_cache(lambda: cached_disk_read(home, clock=clock)),
@@ -152,12 +153,29 @@ def memory_parts(home: Path, card: ModelCard, context: int) -> MemoryEstimate:
     """What a model with weights will take with this context, of at most what it can hold.
 
     Raises:
-        UnsafeFile: the file is damaged. WeightsMissing: there is no file.
+        UnsafeFile: the weights are damaged. WeightsMissing: there are none. BackendMissing: nothing here can
+        compute with them.
     """
     check_size(card, home)
-    stat = model_path(card, home).stat()
     context = min(context, card.context_length)
-    key = (model_path(card, home), stat.st_size, stat.st_mtime_ns, context)
+    if not card.base:
+        return _parts(home, card, context)
+    base = load_catalog(home).get(card.base)
+    if base is None:
+        raise WeightsMissing(f"its base {card.base} has no card", mend=f"sage models show {card.name}")
+    check_size(base, home)
+    return _parts(home, base, context, adapter=card)
+
+
+def _parts(home: Path, card: ModelCard, context: int, adapter: ModelCard | None = None) -> MemoryEstimate:
+    on_top = stamp(adapter, home) if adapter else ()
+    key = (card.backend, stamp(card, home) + on_top, context)
     if key not in _estimates:
-        _estimates[key] = estimate(vetted(card, home), context=context)
+        found = vetted(card, home)
+        if card.backend == "transformers" or isinstance(found, Folder):
+            folder = vetted(adapter, home) if adapter else None
+            lora = folder if isinstance(folder, Folder) else None
+            _estimates[key] = estimate_torch(found, context=context, adapter=lora)
+        else:
+            _estimates[key] = estimate(found, context=context)
     return _estimates[key]

@@ -79,6 +79,20 @@ class Folder:
     chat: bool = False
     adapter: bool = False
 
+    @property
+    def context_length(self) -> int:
+        """The tokens it can hold.
+
+        Raises:
+            UnsafeFile: it does not say, or not in a way that can be.
+        """
+        config = self.config.get("thinker_config") or self.config
+        config = config.get("text_config") or config
+        length = config.get("max_position_embeddings", config.get("n_positions"))
+        if not isinstance(length, int) or isinstance(length, bool) or not 0 < length < 1 << 31:
+            raise UnsafeFile(f"{self.path.name}/config.json: max_position_embeddings is {length!r:.40}")
+        return length
+
 
 def wanted(name: str) -> bool:
     """Whether a file of this name is of any use here: nothing else is fetched."""

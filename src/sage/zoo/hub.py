@@ -6,7 +6,7 @@ Works with any server the client is pointed at (``HF_ENDPOINT``), and with its o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,15 @@ from typing import Any
 
 from sage.errors import BackendMissing, DownloadFailed, ModelNotFound, UsageError
 
-__all__ = ["HubFile", "describe_hub_file", "fetch_hub_file", "split_hub_uri"]
+__all__ = [
+    "HubFile",
+    "HubFolder",
+    "describe_hub_file",
+    "fetch_hub_file",
+    "is_folder",
+    "list_hub_folder",
+    "split_hub_uri",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,6 +31,20 @@ class HubFile:
 
     bytes: int
     sha256: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HubFolder:
+    """All files of a repository, by their paths, as they stand at one commit (``revision``)."""
+
+    repo: str
+    revision: str
+    files: Mapping[str, HubFile]
+
+
+def is_folder(uri: str) -> bool:
+    """Whether ``uri`` names a whole repository, ``hf:OWNER/REPO`` or ``hf:OWNER/REPO@REVISION``."""
+    return uri.startswith("hf:") and uri.partition("@")[0].count("/") == 1
 
 
 def split_hub_uri(uri: str) -> tuple[str, str]:
@@ -90,7 +112,23 @@ def describe_hub_file(uri: str) -> HubFile:
     return HubFile(bytes=found.size, sha256=sha256)
 
 
-def fetch_hub_file(uri: str, folder: Path, on_bytes: Callable[[int], None]) -> Path:
+def list_hub_folder(uri: str) -> HubFolder:
+    """What a repository holds at the revision that ``uri`` names (the newest where none), by one request.
+
+    Raises:
+        BackendMissing, DownloadFailed, ModelNotFound.
+    """
+    repo, _, revision = uri.removeprefix("hf:").partition("@")
+    with _client(uri) as hub:
+        found = hub.HfApi().model_info(repo, revision=revision or None, files_metadata=True)
+    files = {
+        str(one.rfilename): HubFile(bytes=one.size or 0, sha256=str(one.lfs.sha256) if one.lfs else "")
+        for one in found.siblings or ()
+    }
+    return HubFolder(repo=repo, revision=str(found.sha), files=files)
+
+
+def fetch_hub_file(uri: str, folder: Path, on_bytes: Callable[[int], None], *, revision: str = "") -> Path:
     """Download into ``folder``, going on with what an earlier call left; ``on_bytes`` gets each increment.
 
     Raises:
@@ -112,4 +150,5 @@ def fetch_hub_file(uri: str, folder: Path, on_bytes: Callable[[int], None]) -> P
                 on_bytes(int(n or 0))
                 return None
 
-        return Path(hub.hf_hub_download(repo, path, local_dir=folder, tqdm_class=Bar))
+        pinned = {"revision": revision} if revision else {}
+        return Path(hub.hf_hub_download(repo, path, local_dir=folder, tqdm_class=Bar, **pinned))

