@@ -7,6 +7,9 @@ import random
 from dataclasses import dataclass, field
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from sage.errors import LoadFailed, WorkerDied
 from sage.zoo.residency import Residency
@@ -22,6 +25,7 @@ from sage.zoo.signals import (
     Refuse,
     Requested,
     Served,
+    ShutDown,
     Signal,
     Ticked,
     Unload,
@@ -223,3 +227,100 @@ def test_a_long_random_life(seed: int) -> None:
     assert world.grants > 2_000
     assert world.loads > 500
     assert set(world.refused) == {"DeadlineExceeded", "DoesNotFit", "LoadFailed"}
+
+
+def test_the_end_comes_in_the_middle_of_everything() -> None:
+    for seed in range(50):
+        chance, world = random.Random(seed), World()  # noqa: S311
+        for _ in range(chance.randrange(300)):
+            step(world, chance)
+        world.closed = True
+        world.send(ShutDown())
+        assert not world.open
+        assert {process.state for process in world.processes.values()} <= {"leaving"}
+        for name in list(world.processes):
+            world.gone(name)
+        assert world.residency.used == 0
+
+
+NAMES = st.sampled_from(sorted(MODELS))
+
+
+class Life(RuleBasedStateMachine):
+    """The same world, driven by hypothesis, which shrinks what it finds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+
+    def pick(self, data: st.DataObject, state: str) -> str:
+        return data.draw(st.sampled_from([n for n, p in self.world.processes.items() if p.state == state]))
+
+    def has(self, state: str) -> bool:
+        return any(process.state == state for process in self.world.processes.values())
+
+    @rule(model=NAMES, patience=st.sampled_from((0.5, 5.0, 60.0)), lie=st.sampled_from((0.5, 1.0, 2.0)))
+    def ask(self, model: str, patience: float, lie: float) -> None:
+        self.world.request(model, patience, max(1, int(MODELS[model] * lie)))
+
+    @precondition(lambda self: self.world.served)
+    @rule(data=st.data(), growth=st.sampled_from((1.0, 1.3)), failed=st.booleans())
+    def finish(self, data: st.DataObject, growth: float, failed: bool) -> None:
+        request = data.draw(st.sampled_from(sorted(self.world.served)))
+        self.world.finish(request, growth=growth, failed=failed)
+
+    @precondition(lambda self: self.has("loading"))
+    @rule(data=st.data(), factor=st.sampled_from((0.7, 1.0, 1.5)))
+    def load(self, data: st.DataObject, factor: float) -> None:
+        self.world.loaded(self.pick(data, "loading"), factor)
+
+    @precondition(lambda self: self.has("loading"))
+    @rule(data=st.data())
+    def fail(self, data: st.DataObject) -> None:
+        self.world.failed(self.pick(data, "loading"))
+
+    @precondition(lambda self: self.has("leaving"))
+    @rule(data=st.data())
+    def end(self, data: st.DataObject) -> None:
+        self.world.gone(self.pick(data, "leaving"))
+
+    @precondition(lambda self: self.has("loaded"))
+    @rule(data=st.data())
+    def die(self, data: st.DataObject) -> None:
+        self.world.gone(self.pick(data, "loaded"))
+
+    @precondition(lambda self: self.world.open)
+    @rule(data=st.data())
+    def withdraw(self, data: st.DataObject) -> None:
+        self.world.withdraw(data.draw(st.sampled_from(sorted(self.world.open))))
+
+    @rule(budget=st.integers(0, 200))
+    def press(self, budget: int) -> None:
+        self.world.send(Pressed(budget=budget))
+
+    @rule(model=NAMES)
+    def dismiss(self, model: str) -> None:
+        self.world.send(UnloadAsked(model=model))
+
+    @rule(model=NAMES)
+    def prefetch(self, model: str) -> None:
+        self.world.send(PrefetchAsked(model=model, bytes=MODELS[model]))
+
+    @rule(worth=st.dictionaries(NAMES, st.floats(0, 1)))
+    def appraise(self, worth: dict[str, float]) -> None:
+        self.world.send(Appraised(worth=worth))
+
+    @rule(seconds=st.sampled_from((0.01, 1.0, 10.0)))
+    def wait(self, seconds: float) -> None:
+        self.world.advance(seconds)
+
+    @invariant()
+    def the_books_agree(self) -> None:
+        self.world.check()
+
+    def teardown(self) -> None:
+        self.world.settle_down()
+
+
+TestLife = Life.TestCase
+TestLife.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)

@@ -248,7 +248,7 @@ class Owner:
             except Exception:  # one bad job must not leave everybody waiting
                 logging.getLogger(__name__).exception("the owner of the models failed at one task")
             with self._gate:
-                if self._closing and not self._residents and not self._callers and self._inbox.empty():
+                if self._closing and not self._residents and self._inbox.empty():
                     self._over.set()
                     return
 

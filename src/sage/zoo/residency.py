@@ -207,7 +207,7 @@ class Residency:
                 self.footprints.estimated(signal.model, signal.bytes)
                 self._wish = signal.model if self.idle and not self._closed else ""
             case ShutDown():
-                self._closed = True
+                self._closed, self._wish = True, ""
                 for waiter in list(self._line.values()):
                     self._refuse(waiter.request.id, _ending(waiter.request.model))
                 for model in self._models.values():
