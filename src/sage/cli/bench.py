@@ -18,6 +18,9 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Measure: models, and what SAGE itself costs.")
 
+REAL_REQUESTS = 60
+"""What a run with real models makes of more: each takes a second or so."""
+
 Out = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result file here.")]
 
 
@@ -223,6 +226,85 @@ def collapse(
     settings = {"seeds": seeds, "specialists": specialists, "definitions": dict(DEFINITIONS)}
     command = f"sage bench collapse --seeds {seeds} --specialists {specialists}"
     _report(out, "collapse", command, settings, collapse_table(rows), {"results": rows})
+
+
+@app.command()
+def residency(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Recorded outcomes. Without it: those of the real models that ship."
+        ),
+    ] = None,
+    budget_gb: Annotated[
+        float | None,
+        typer.Option(metavar="GB", help="Memory for models; 8, or without --data what holds the largest."),
+    ] = None,
+    requests: Annotated[int, typer.Option(metavar="N", help="Requests in each stream.")] = 5000,
+    out: Out = None,
+    seeds: Annotated[int, typer.Option(metavar="N", help="Splits and streams, each drawn anew.")] = 3,
+    dial: Annotated[float, typer.Option(min=0.0, max=1.0, help="SAGE's dial.")] = 0.8,
+    embedder: Annotated[
+        Literal["auto", "hash", "minilm"], typer.Option(help="How texts become vectors.")
+    ] = "auto",
+    real: Annotated[
+        bool, typer.Option("--real", help="With real models, beside the simulation of the same requests.")
+    ] = False,
+    models: Annotated[
+        str, typer.Option(metavar="A,B", help="The models of --real.")
+    ] = "smollm2-135m-instruct,gemma-3-270m",
+) -> None:
+    """Many models, little memory: who swaps least and answers best?
+
+    Simulated, on recorded outcomes and measured speeds: SAGE, a router with the eviction rules of other
+    servers, the clairvoyant bound, the best single model. A folder is as for `sage bench route`; its models
+    need params_b or memory_gb.
+    """
+    from sage.bench.residency.real import run_real
+    from sage.bench.residency.suite import ResidencyOptions, run_residency, table_of
+    from sage.config import load_settings, sage_home
+    from sage.hardware.disk import cached_disk_read
+
+    if out is not None:
+        _writable(out)
+    home = sage_home()
+    disk = cached_disk_read(home)
+    if real:
+        names = [name.strip() for name in models.split(",") if name.strip()]
+        count = min(requests, REAL_REQUESTS)
+        measured = run_real(home, load_settings(), disk, models=names, requests=count, progress=_say)
+        command = f"sage bench residency --real --models {','.join(names)} --requests {count}"
+        _report(out, "residency_real", command, measured["settings"], measured["rows"])
+        return
+    if embedder == "auto" and data is not None:
+        _fetch_minilm()
+    options = ResidencyOptions(
+        data=data, budget_gb=budget_gb, requests=requests, seeds=seeds, dial=dial, embedder=embedder
+    )
+    measured = run_residency(options, home, disk, progress=_say)
+    _print(table_of(measured["rows"]))
+    if out is None:
+        return
+    from sage.bench.report import write_result
+    from sage.cli.render import console
+
+    given = {
+        "data": data.resolve().name if data else None,
+        "budget-gb": None if budget_gb is None else f"{budget_gb:g}",
+        "requests": requests,
+        "seeds": seeds,
+        "dial": f"{dial:g}",
+        "embedder": embedder,
+    }
+    command = " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
+    write_result(
+        out,
+        suite="residency",
+        command=f"sage bench residency {command}",
+        settings=measured["settings"],
+        rows=measured["rows"],
+    )
+    console().print(f"written: {out}", style="dim", markup=False)
 
 
 def _fetch_minilm() -> None:
