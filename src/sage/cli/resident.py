@@ -122,8 +122,8 @@ def load(
     took = f"{human_bytes(done['bytes'])}, loaded in {human_seconds(done['load_s'])}"
     if done["holder"] is None:
         console().print(
-            f"{name} loads: {took}. It was unloaded again: no SAGE process holds models now, as sage chat "
-            "does.",
+            f"{name} loads: {took}. It was unloaded again, because no SAGE process holds models now (an open "
+            "sage chat does once it has answered).",
             markup=False,
             soft_wrap=True,
         )
