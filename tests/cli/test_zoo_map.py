@@ -98,8 +98,8 @@ def test_a_find_can_be_named(run_sage: Any, own: Path, tiny_gguf: Any, home: Pat
     done = run_sage("models", "discover", "--add", str(own), "--name", "mine")
     assert done.returncode == 0, done.stderr
     assert load_catalog(home)["mine"].source == f"path:{own}"
+    tiny_gguf(own.with_name("other.gguf"), layers=3)
     for name, said in (("gemma-3-270m", "already the name"), ("../x", "cannot name a model")):
-        tiny_gguf(own, layers=3)
         done = run_sage("models", "discover", "--add", str(own.parent), "--name", name)
         assert done.returncode == 2
         assert said in done.stderr

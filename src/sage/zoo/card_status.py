@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sage.errors import BackendMissing, ModelNotFound, SageError, UnsafeFile, WeightsMissing
 from sage.zoo.card import ModelCard
-from sage.zoo.sources import model_path, state
+from sage.zoo.sources import check_size, present
 
 __all__ = ["how_to_get", "obstacle", "status", "stored_bits"]
 
@@ -54,14 +54,15 @@ def obstacle(card: ModelCard, home: Path, catalog: Mapping[str, ModelCard]) -> S
             )
         if (found := obstacle(base, home, catalog)) is not None:
             return type(found)(f"{OF_BASE} {base.name}: {found.message}", mend=found.mend)
-    here = state(card, home)
-    if here == "absent":
-        return WeightsMissing("its weights are not here", mend=how_to_get(card))
-    if here == "damaged":
-        return UnsafeFile(
-            f"{model_path(card, home).name} has another size than its card says", mend=how_to_get(card)
-        )
-    return None
+    if present(card, home):
+        return None
+    try:
+        check_size(card, home)
+    except UnsafeFile as error:
+        return error
+    except WeightsMissing:
+        pass
+    return WeightsMissing("its weights are not here", mend=how_to_get(card))
 
 
 def how_to_get(card: ModelCard) -> str:
