@@ -288,34 +288,36 @@ def test_folders_that_may_hold_code_are_refused(home: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("config", "bits", "context"),
+    ("config", "bits"),
     [
-        ({"torch_dtype": "float32"}, 32.0, 4096),
-        ({"dtype": "float16", "torch_dtype": None}, 16.0, 4096),
-        ({"torch_dtype": "odd", "max_position_embeddings": -1}, 0.0, 2048),
-        ({"torch_dtype": ["odd"], "max_position_embeddings": True}, 0.0, 2048),
+        ({"torch_dtype": "float32"}, 32.0),
+        ({"dtype": "float16", "torch_dtype": None}, 16.0),
+        ({"torch_dtype": "odd"}, 0.0),
+        ({"torch_dtype": ["odd"]}, 0.0),
     ],
 )
-def test_what_a_configuration_claims(
-    config: Mapping[str, Any], bits: float, context: int, home: Path, tmp_path: Path
+def test_the_bits_that_a_configuration_claims(
+    config: Mapping[str, Any], bits: float, home: Path, tmp_path: Path
 ) -> None:
     card = look(home, hf_folder(tmp_path / "m", config))["m"].card
     assert card is not None
-    assert (card.bits, card.context_length) == (bits, context)
+    assert (card.bits, card.context_length) == (bits, 4096)
 
 
 def test_of_a_model_of_several_parts_the_text_counts(home: Path, tmp_path: Path) -> None:
     config = {
         "model_type": "qwen3_omni_moe",
-        "max_position_embeddings": 0,
         "talker_config": {"text_config": {"max_position_embeddings": 1}},
-        "thinker_config": {"text_config": {"max_position_embeddings": 65536}},
+        "thinker_config": {"text_config": {"max_position_embeddings": 65536, "dtype": "float16"}},
     }
-    assert look(home, hf_folder(tmp_path / "a", config))["a"].card.context_length == 2048  # type: ignore[union-attr]
-    del config["max_position_embeddings"]
-    folder = hf_folder(tmp_path / "b")
+    folder = hf_folder(tmp_path / "m")
     put(folder / "config.json", json.dumps(config).encode())
-    assert look(home, folder)["b"].card.context_length == 65536  # type: ignore[union-attr]
+    card = look(home, folder)["m"].card
+    assert card is not None
+    assert (card.context_length, card.bits) == (65536, 16.0)
+    del config["thinker_config"]
+    put(folder / "config.json", json.dumps(config).encode())
+    assert "max_position_embeddings" in look(home, folder)["m"].problem
 
 
 def test_an_adapter_finds_its_base(home: Path, tmp_path: Path) -> None:

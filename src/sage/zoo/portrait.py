@@ -34,7 +34,6 @@ FILE_TYPES = {
 """``general.file_type``, as in llama.cpp's ``llama_ftype``; the withdrawn numbers are left out."""
 
 DTYPE_BITS = {"float32": 32.0, "float16": 16.0, "bfloat16": 16.0}
-USUAL_CONTEXT = 2048
 README_BYTES = 4096
 
 
@@ -89,23 +88,20 @@ def folder_card(path: Path, name: str, catalog: Mapping[str, ModelCard]) -> Mode
         ModelNotFound: an adapter whose base has no card.
     """
     folder = vet_folder(path)
-    config = folder.config
     card = ModelCard(
         name=name,
         source=f"path:{path}",
         sha256="",
         bytes=folder.weight_bytes,
         license=_readme_license(path / "README.md"),
-        context_length=_context(config) or USUAL_CONTEXT,
+        context_length=1,
         backend="transformers",
-        family=str(config.get("model_type", "")),
-        prompt_style="chat" if folder.chat else "qa",
         parameters=sum(tensor.elements for tensor in folder.tensors),
-        bits=DTYPE_BITS.get(str(_deep(config, "dtype") or _deep(config, "torch_dtype")), 0.0),
     )
     if not folder.adapter:
-        return card
-    base = _base(str(config.get("base_model_name_or_path") or ""), catalog)
+        dtype = _deep(folder.config, "dtype") or _deep(folder.config, "torch_dtype")
+        return describe(replace(card, bits=DTYPE_BITS.get(str(dtype), 0.0)), folder)
+    base = _base(str(folder.config.get("base_model_name_or_path") or ""), catalog)
     return replace(
         card,
         base=base.name,
@@ -127,23 +123,12 @@ def _base(wanted: str, catalog: Mapping[str, ModelCard]) -> ModelCard:
     raise ModelNotFound(f"it is an adapter of {wanted[:80] or 'a model it does not name'}, which has no card")
 
 
-def _context(config: Mapping[str, Any]) -> int:
-    found = _deep(config, "max_position_embeddings") or _deep(config, "n_positions")
-    return found if isinstance(found, int) and not isinstance(found, bool) and 0 < found < 1 << 31 else 0
-
-
 def _deep(table: Mapping[str, Any], key: str) -> Any:
-    """The value of ``key``, in the table itself or else in a table inside it; None where it is nowhere.
-
-    Of a model of several parts it is the text's that counts, and those tables are searched first.
-    """
+    """The value of ``key`` in the table, or else in the first table inside it that has it; else None."""
     if key in table:
         return table[key]
-    inner = [(name, value) for name, value in table.items() if isinstance(value, dict)]
-    for _, value in sorted(inner, key=lambda item: item[0] not in ("text_config", "thinker_config")):
-        if (found := _deep(value, key)) is not None:
-            return found
-    return None
+    inner = (_deep(value, key) for value in table.values() if isinstance(value, dict))
+    return next((value for value in inner if value is not None), None)
 
 
 def _readme_license(path: Path) -> str:
