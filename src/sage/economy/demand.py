@@ -9,7 +9,7 @@ savings reach the price of the load has it done. Per request s, faded by half ev
 
   top_s      best permission among what is loaded now
   saved(c)   sum of max(0, w_sc - top_s), as a price: how much dearer c could have been there and still won
-  lost(c)    sum of what s would lose without those that c pushes out, though c were there
+  lost(c)    sum of what s would lose, as a price, without those that c pushes out, though c were there
   load price load(c) + min(DISPLACED x loads of those pushed out, lost(c)) - max(0, saved(c) - lost(c)),
              at least 0
 
@@ -87,10 +87,13 @@ class Demand:
         for k in range(len(order) - 1, -1, -1):
             left[:, k] = np.maximum(left[:, k + 1], warm[:, order[k]])
         top = left[:, :1]
+        # A loss is priced by who answers there, a gain by who would: neither is more than price and scale.
+        serving = np.array(order or [0])[warm[:, order].argmax(1) if order else np.zeros(MEMORY, np.intp)]
+        at_stake = np.take_along_axis(self._rate, serving[:, None], 1) if len(pool) else top
         freed = np.cumsum([0, *pool.memory_bytes[order]])
         displaces = np.minimum(np.searchsorted(freed, pool.memory_bytes - free_bytes), len(order))
         saved = weight @ (np.maximum(warm - top, 0.0) * self._rate)
-        lost = weight @ (np.maximum(top - np.maximum(left[:, displaces], warm), 0.0) * self._rate)
+        lost = weight @ (np.maximum(top - np.maximum(left[:, displaces], warm), 0.0) * at_stake)
         again = np.cumsum([0.0, *pool.loads[unit][order]])[displaces]
         due = pool.loads[unit] + np.minimum(DISPLACED * again, lost)
         paid = np.minimum(np.maximum(saved - lost, 0.0), due)
