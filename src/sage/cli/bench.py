@@ -243,7 +243,7 @@ def residency(
     requests: Annotated[int, typer.Option(metavar="N", help="Requests in each stream.")] = 5000,
     out: Out = None,
     seeds: Annotated[int, typer.Option(metavar="N", help="Splits and streams, each drawn anew.")] = 3,
-    dial: Annotated[float, typer.Option(min=0.0, max=1.0, help="SAGE's dial.")] = 0.8,
+    dial: Annotated[float, typer.Option(min=0.0, max=1.0, help="SAGE's dial.")] = 0.9,
     embedder: Annotated[
         Literal["auto", "hash", "minilm"], typer.Option(help="How texts become vectors.")
     ] = "auto",
