@@ -41,7 +41,7 @@ PART_TYPES = _words(
 
 KEYS = _words(
     """
-    _model_name_or_path _name_or_path _sliding_window_pattern accept_hidden_layer activation
+    __float__ _model_name_or_path _name_or_path _sliding_window_pattern accept_hidden_layer activation
     activation_dropout activation_function add_cross_attention apply_residual_connection_post_layernorm
     architectures assistant_token_id attention_bias attention_dropout attention_factor attention_head_dim
     attention_logit_cap attention_multiplier attention_probs_dropout_prob attn_logit_softcapping attn_pdrop

@@ -146,7 +146,11 @@ class _Shape:
         config = config.get("thinker_config") or config
         self._config: Mapping[str, Any] = config.get("text_config") or config
         self._type = str(self._config.get("model_type") or config.get("model_type"))
-        self.layers = self.number("num_hidden_layers", "n_layer", limit=MAX_LAYERS)
+        stated = self._config.get("layer_types") or self._config.get("layers_block_type")
+        self._stated = [str(kind) for kind in stated[:MAX_LAYERS]] if isinstance(stated, list) else []
+        self.layers = self.number(
+            "num_hidden_layers", "n_layer", default=len(self._stated) or None, limit=MAX_LAYERS
+        )
         self.embedding = self.number("hidden_size", "n_embd")
         heads = self.number("num_attention_heads", "n_head")
         self.kv_heads = self.number("num_key_value_heads", default=heads)
@@ -167,7 +171,10 @@ class _Shape:
 
     def kv(self, context: int) -> int:
         """Elements of the cache."""
-        window = min(context, self.number("sliding_window", default=context))
+        # 0 and null both say that there is none.
+        window = min(
+            context, self.number("sliding_window") if self._config.get("sliding_window") else context
+        )
         tokens = sum(context if kind in FULL else window if kind in SLIDING else 0 for kind in self._kinds())
         return tokens * self.kv_heads * self.head * 2
 
@@ -175,9 +182,8 @@ class _Shape:
         pattern = self._config.get("hybrid_override_pattern")
         if isinstance(pattern, str):  # * is attention; M, - and E are Mamba, plain and expert layers
             return [FULL[0]] * pattern.count("*")
-        stated = self._config.get("layer_types") or self._config.get("layers_block_type")
-        if isinstance(stated, list):
-            return [str(kind) for kind in stated[:MAX_LAYERS]]
+        if self._stated:
+            return self._stated
         full = self._config.get("full_attn_idxs")
         if isinstance(full, list):
             return [FULL[0]] * len(full[:MAX_LAYERS])

@@ -141,7 +141,6 @@ class TransformersEngine:
         ids = torch.tensor([whole[shared:]], device=self._model.device)
         output = self._model(
             input_ids=ids,
-            attention_mask=torch.ones((1, len(whole)), dtype=torch.long, device=ids.device),
             past_key_values=copy.deepcopy(cache),
             use_cache=cache is not None,
         )
@@ -155,8 +154,7 @@ class TransformersEngine:
         cache = None
         for at in range(0, len(ids), PREFILL):
             piece = torch.tensor([ids[at : at + PREFILL]], device=self._model.device)
-            mask = torch.ones((1, at + piece.shape[1]), dtype=torch.long, device=piece.device)
-            output = self._model(input_ids=piece, attention_mask=mask, past_key_values=cache, use_cache=True)
+            output = self._model(input_ids=piece, past_key_values=cache, use_cache=True)
             cache = output.past_key_values
         return cache
 
