@@ -1,5 +1,6 @@
 """What models may take: never the floor, never below zero, never above the limit."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from sage.config import Settings
 from sage.hardware.budget import budget_bytes, memory_floor
-from sage.hardware.probe import Memory
+from sage.hardware.probe import Accelerator, Machine, Memory
 from sage.kernel.session import open_kernel
 from sage.types import GenerationRequest, Message
 from sage.zoo.card import ModelCard
@@ -46,6 +47,26 @@ def test_the_floor_is_always_left(total: int, share: float, limit_gb: float) -> 
     assert budget >= 0
     assert budget == 0 or available - budget >= memory_floor(total)
     assert limit_gb == 0 or budget <= limit_gb * 1e9
+
+
+@given(total=st.integers(2 * GIB, 2**42), share=st.floats(0, 1), limit_gb=st.floats(0, 1000))
+def test_memory_that_a_gpu_shares_is_counted_once(total: int, share: float, limit_gb: float) -> None:
+    plain = Machine(
+        platform="linux",
+        arch="aarch64",
+        cpu="Orin",
+        logical_cores=8,
+        usable_cores=8,
+        memory_total=total,
+        memory_available=int(total * share),
+        swap_total=0,
+        unified=False,
+    )
+    board = Accelerator(name="Orin", memory_total=total, memory_free=plain.memory_available, unified=True)
+    shared = dataclasses.replace(plain, unified=True, accelerators=(board,))
+    budget = budget_bytes(shared.memory, limit_gb)
+    assert budget == budget_bytes(plain.memory, limit_gb)
+    assert budget <= shared.memory_available
 
 
 def test_what_is_loaded_counts_against_the_limit_only() -> None:

@@ -1,6 +1,10 @@
 """How much memory models may take. Pure: bytes in, bytes out.
 
 Owns: the floor that is left to everything else. Must not know: which models there are.
+
+Memory is counted once. Where a GPU shares the machine's memory, that is what is budgeted, and what the GPU
+reports is the same bytes again. A GPU's own memory is not budgeted: models that lie there are counted as if
+they lay in the machine's, which is too much rather than too little.
 """
 
 from __future__ import annotations

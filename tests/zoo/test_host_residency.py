@@ -1,0 +1,280 @@
+"""What the host does about memory: loading ahead, pressure, corrected sizes, letting go, telling."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from sage.clock import FakeClock
+from sage.config import ModelSettings
+from sage.errors import DoesNotFit, Interrupted, SageError, WeightsMissing
+from sage.events import Event, EventBus, LoadFinished, LoadProgress, LoadStarted, RoomAwaited, Unloaded
+from sage.types import GenerationRequest, Message
+from sage.zoo.card import ModelCard
+from sage.zoo.host import Host
+
+GB = 1_000_000_000
+REQUEST = GenerationRequest(messages=(Message(role="user", content="hello"),))
+
+
+def card(name: str, **script: Any) -> ModelCard:
+    return ModelCard(
+        name=name,
+        source="fake",
+        backend="fake",
+        sha256="",
+        bytes=1000,
+        license="MIT",
+        context_length=4096,
+        script=script,
+    )
+
+
+class Zoo:
+    """A host with a budget that the test sets, and estimates that it makes."""
+
+    def __init__(self, home: Path) -> None:
+        self.events: list[Event] = []
+        self.budget = 10 * GB
+        self.sizes: dict[str, int | SageError] = {}
+        self.clock = FakeClock()
+        bus = EventBus()
+        bus.subscribe(self.events.append)
+        self.host = Host(
+            home,
+            ModelSettings(load_timeout_s=20.0, stop_timeout_s=1.0),
+            free_bytes=lambda: self.budget - sum(self.host.resident().values()),
+            estimate=self.estimate,
+            bus=bus,
+            clock=self.clock,
+        )
+
+    def estimate(self, card: ModelCard) -> int:
+        size = self.sizes.get(card.name, GB)
+        if isinstance(size, SageError):
+            raise size
+        return size
+
+    def ask(self, card: ModelCard, **more: Any) -> str:
+        return self.host.ask(card, REQUEST, lambda _text: None, **more).completion.text
+
+    def told(self) -> list[str]:
+        names = {LoadStarted: "start", LoadFinished: "loaded", Unloaded: "gone"}
+        return [f"{names[type(e)]} {e.model}" for e in self.events if isinstance(e, tuple(names))]
+
+    def settled(self, *names: str) -> bool:
+        """Nothing moves any more, and these are loaded."""
+        models = self.host.picture.models
+        return {m.name for m in models} == set(names) and all(m.phase == "loaded" for m in models)
+
+
+@pytest.fixture
+def zoo(home: Path) -> Iterator[Zoo]:
+    zoo = Zoo(home)
+    yield zoo
+    zoo.host.close()
+    assert psutil.Process().children() == []
+
+
+def wait_until(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20.0
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_model_can_be_loaded_without_a_question(zoo: Zoo) -> None:
+    took = zoo.host.load(card("a", load_s=0.1))
+    assert took.load_s >= 0.1
+    assert took.load_bytes == 1000
+    assert took.resident_bytes == zoo.host.resident()["a"]
+    again = zoo.host.load(card("a"))
+    assert (again.load_s, again.load_bytes) == (0.0, 0)
+    assert zoo.host.ask(card("a"), REQUEST, print).load_s == 0.0
+    assert zoo.host.picture.pids == {"a": psutil.Process().children()[0].pid}
+
+
+def test_loading_waits_for_nobody_who_is_being_answered(zoo: Zoo) -> None:
+    seen: list[float] = []
+    zoo.host.ask(card("a", token_s=0.1), REQUEST, lambda _t: seen.append(zoo.host.load(card("a")).load_s))
+    assert seen
+    assert set(seen) == {0.0}
+
+
+def test_what_may_be_wanted_soon_is_loaded_ahead(zoo: Zoo) -> None:
+    zoo.host.prefetch(card("b"))  # with nothing loaded the home may be another process's
+    zoo.ask(card("a"))
+    assert zoo.told() == ["start a", "loaded a"]
+    zoo.host.prefetch(card("b"))
+    wait_until(lambda: zoo.settled("a", "b"))
+    answer = zoo.host.ask(card("b"), REQUEST, print)
+    assert (answer.load_s, answer.load_bytes) == (0.0, 0)  # nobody waited for it
+
+
+def test_loading_ahead_takes_the_place_of_what_is_worth_less_only(zoo: Zoo) -> None:
+    zoo.budget = 2 * GB
+    for name in ("a", "b"):
+        zoo.ask(card(name))
+    zoo.host.prefetch(card("c"))
+    zoo.host.appraise({"a": 0.2, "b": 0.1, "c": 0.15})
+    assert zoo.host.load(card("a")).load_s == 0.0  # whatever was posted before has been decided
+    assert zoo.settled("a", "b")
+    zoo.host.prefetch(card("c"))
+    wait_until(lambda: zoo.settled("a", "c"))
+    assert zoo.events[-3] == Unloaded(model="b", reason="made room for c")
+
+
+def test_a_request_stops_a_load_ahead_and_waits_no_longer_for_it(zoo: Zoo) -> None:
+    zoo.budget = 2 * GB
+    zoo.ask(card("a"))
+    zoo.host.prefetch(card("slow", load_s=30.0))
+    wait_until(lambda: zoo.told()[-1] == "start slow")
+    began = time.monotonic()
+    assert zoo.ask(card("b"))
+    assert time.monotonic() - began < 5.0
+    assert set(zoo.host.resident()) == {"a", "b"}
+
+
+def test_a_load_ahead_of_what_is_missing_or_too_big_is_not_begun(zoo: Zoo) -> None:
+    zoo.ask(card("a"))
+    zoo.sizes = {"gone": WeightsMissing("its weights are not here"), "big": 11 * GB}
+    for name in zoo.sizes:
+        zoo.host.prefetch(card(name))
+    zoo.host.load(card("a"))
+    assert zoo.settled("a")
+
+
+def test_a_model_whose_file_was_deleted_serves_until_it_leaves(zoo: Zoo) -> None:
+    zoo.ask(card("a"))
+    zoo.sizes["a"] = WeightsMissing("its weights are not here", mend="sage models pull a")
+    assert zoo.ask(card("a")) == "You said: hello"
+    zoo.host.unload("a")
+    with pytest.raises(WeightsMissing) as caught:
+        zoo.ask(card("a"))
+    assert caught.value.mend == "sage models pull a"
+
+
+def test_an_estimate_that_was_far_too_high_gives_its_room_back(zoo: Zoo) -> None:
+    zoo.budget = int(1.5 * GB)
+    for _ in range(3):
+        zoo.ask(card("a"))
+    zoo.ask(card("b"))
+    assert set(zoo.host.resident()) == {"a", "b"}
+    assert zoo.host.picture.used < zoo.budget
+
+
+def test_a_card_that_lies_is_found_out_when_it_is_loaded(zoo: Zoo) -> None:
+    zoo.sizes["liar"] = 1
+    zoo.budget = 5_000_000  # less than any process takes
+    with pytest.raises(DoesNotFit):
+        zoo.ask(card("liar"))
+    wait_until(lambda: psutil.Process().children() == [])
+    with pytest.raises(DoesNotFit):
+        zoo.ask(card("liar"))
+    assert zoo.told() == ["start liar", "loaded liar", "gone liar"]  # the second time it is known
+
+
+def test_when_memory_gets_short_what_is_idle_leaves(zoo: Zoo) -> None:
+    for name in ("a", "b"):
+        zoo.ask(card(name))
+    zoo.budget = GB
+    zoo.clock.advance(2.0)
+    wait_until(lambda: zoo.settled("b"))
+    assert zoo.events[-1] == Unloaded(model="a", reason="memory is short")
+
+
+def test_letting_go_of_everything_or_of_nothing(zoo: Zoo) -> None:
+    assert zoo.host.release_if_idle()  # nothing is loaded
+    zoo.ask(card("a"))
+    zoo.ask(card("b"))
+    seen: list[bool] = []
+    zoo.host.ask(card("a"), REQUEST, lambda _text: seen.append(zoo.host.release_if_idle()))
+    assert not any(seen)
+    assert zoo.host.release_if_idle()
+    assert psutil.Process().children() == []
+    assert zoo.ask(card("a"))
+
+
+def test_unloading_waits_for_the_answer_that_is_being_given(zoo: Zoo) -> None:
+    answers: list[str] = []
+    busy = card("a", answer="one two three", token_s=0.2)
+    caller = threading.Thread(target=lambda: answers.append(zoo.ask(busy)))
+    caller.start()
+    wait_until(lambda: any(model.busy for model in zoo.host.picture.models))
+    zoo.host.unload("a")
+    caller.join(10.0)
+    assert answers == ["one two three"]
+    assert zoo.host.resident() == {}
+
+
+def test_waiting_and_loading_are_told(zoo: Zoo) -> None:
+    zoo.budget = GB
+    zoo.ask(card("a"))
+    callers = [
+        threading.Thread(target=zoo.ask, args=(card("a", answer="one two three", token_s=0.3),)),
+        threading.Thread(target=zoo.ask, args=(card("b", load_s=1.5),), kwargs={"turn_id": "t2"}),
+    ]
+    for caller in callers:
+        caller.start()
+        time.sleep(0.1)
+    for _ in range(60):  # the clock stands still unless it is moved
+        zoo.clock.advance(0.1)
+        time.sleep(0.05)
+    for caller in callers:
+        caller.join(10.0)
+    (waited,) = [event for event in zoo.events if isinstance(event, RoomAwaited)]
+    assert waited == RoomAwaited(turn_id="t2", model="b", behind=("a",))
+    progress = [event for event in zoo.events if isinstance(event, LoadProgress) and event.model == "b"]
+    assert progress
+    assert all(event.turn_id == "t2" and event.seconds >= 1.0 for event in progress)
+
+
+def test_a_worker_that_dies_in_its_sleep_is_noticed_without_being_asked(zoo: Zoo) -> None:
+    zoo.ask(card("a"))
+    psutil.Process().children()[0].kill()
+    wait_until(lambda: zoo.events[-1] == Unloaded(model="a", reason="died"))
+    wait_until(lambda: zoo.host.picture.used == 0)
+
+
+def test_a_worker_that_hangs_counts_as_failing(zoo: Zoo, home: Path) -> None:
+    settings = ModelSettings(silence_timeout_s=0.2, stop_timeout_s=0.2)
+    host = Host(home, settings, free_bytes=lambda: GB, estimate=lambda _card: 1, clock=FakeClock())
+    hanging = card("h", hang_after=0)
+    names = []
+    for _ in range(4):
+        with pytest.raises(SageError) as caught:
+            host.ask(hanging, REQUEST, print)
+        names.append(caught.value.name)
+    assert names == ["DeadlineExceeded"] * 3 + ["LoadFailed"]
+    assert set(host.resting()) == {"h"}
+    host.close()
+
+
+def test_memory_that_cannot_be_read_loses_nobody(
+    zoo: Zoo, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    zoo.ask(card("a"))
+
+    def broken() -> int:
+        raise OSError("no descriptors are left")
+
+    monkeypatch.setattr(zoo.host._owner, "_free_bytes", broken)
+    assert zoo.ask(card("b"))
+    assert "free memory cannot be read" in caplog.text
+
+
+def test_after_the_end_nothing_is_loaded(home: Path) -> None:
+    zoo = Zoo(home)
+    zoo.host.close()
+    zoo.host.close()
+    zoo.host.appraise({"a": 1.0})
+    zoo.host.unload("a")
+    with pytest.raises(Interrupted):
+        zoo.ask(card("a"))
+    assert zoo.events == []
