@@ -6,7 +6,6 @@ Must not know: how anything is measured.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -43,23 +42,25 @@ class Results:
 
     def resume(self) -> int:
         """Take over what the file holds, if it was measured with the same settings; returns how many rows."""
-        kept: Any = None
-        with contextlib.suppress(OSError, ValueError):
+        try:
             kept = json.loads(self.out.read_text(encoding="utf-8"))
-        with contextlib.suppress(KeyError, TypeError, AttributeError):
-            if kept["suite"] != "zoo" or kept["settings"] != dict(self.settings):
-                return 0
-            matrix, asked = kept["matrix"], {q.id for q in self.questions}
-            for column, model in enumerate(matrix["models"]):
-                self.models[model["name"]] = model["bytes"]
-                values = zip(*(matrix[name] for name in ("scores", "tokens", "cpu_s")), strict=True)
-                self.cells[model["name"]] = {
-                    question["id"]: (score[column], tokens[column], cpu_s[column])
-                    for question, (score, tokens, cpu_s) in zip(matrix["questions"], values, strict=True)
-                    if score[column] is not None and question["id"] in asked
-                }
-            self.rows = [row for row in kept["rows"] if row["what"] in MEASURED]
+            if kept["suite"] == "zoo" and kept["settings"] == dict(self.settings):
+                self._take(kept["matrix"], kept["rows"])
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):  # not ours, or half written
+            self.models, self.cells, self.rows = {}, {}, []
         return len(self.rows)
+
+    def _take(self, matrix: Mapping[str, Any], rows: Sequence[Row]) -> None:
+        asked = {question.id for question in self.questions}
+        for column, model in enumerate(matrix["models"]):
+            self.models[model["name"]] = model["bytes"]
+            values = zip(*(matrix[name] for name in ("scores", "tokens", "cpu_s")), strict=True)
+            self.cells[model["name"]] = {
+                question["id"]: (score[column], tokens[column], cpu_s[column])
+                for question, (score, tokens, cpu_s) in zip(matrix["questions"], values, strict=True)
+                if score[column] is not None and question["id"] in asked
+            }
+        self.rows = [row for row in rows if row["what"] in MEASURED]
 
     def begin(self, model: str, size: int) -> None:
         """A model is measured; what is known of another file of its name is forgotten."""
@@ -97,6 +98,7 @@ class Results:
 
     def write(self, *, finished: bool = False) -> dict[str, Any]:
         """Put everything into the file, whole at once."""
+        asked = [name for name in self.models if self.cells.get(name)]
         part = self.out.with_name(self.out.name + ".part")
         order = [row for what in MEASURED for row in self.rows if row["what"] == what]
         result = write_result(
@@ -105,7 +107,10 @@ class Results:
             command=self.command,
             settings=self.settings,
             rows=[*order, *self.derived],
-            more={"finished": finished, "matrix": self._matrix(list(self.models))},
+            more={
+                "finished": finished,
+                "matrix": self._matrix(asked),
+            },
         )
         os.replace(part, self.out)
         return result

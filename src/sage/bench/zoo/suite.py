@@ -6,8 +6,10 @@ Must not know: how a part is measured, or how rows are kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -28,13 +30,15 @@ from sage.bench.zoo.router import live, located, replay
 from sage.bench.zoo.trust import convergence
 from sage.bench.zoo.turns import STAGES
 from sage.config import Settings
-from sage.errors import DoesNotFit, ModelNotFound, SageError, UsageError, WeightsMissing, did_you_mean
+from sage.errors import DoesNotFit, ModelNotFound, SageError, WeightsMissing, did_you_mean
 from sage.hardware.budget import budget_bytes
 from sage.hardware.probe import memory
 from sage.kernel.session import memory_need
+from sage.kernel.sharing import ask_for_home
 from sage.memory.locate import open_locator
-from sage.zoo.card import EMBEDDING, ModelCard
+from sage.zoo.card import ModelCard
 from sage.zoo.catalog import load_catalog
+from sage.zoo.lease import Lease
 from sage.zoo.process import Worker
 from sage.zoo.sources import present
 
@@ -78,16 +82,14 @@ def chosen_models(catalog: Mapping[str, ModelCard], home: Path, names: Sequence[
     """The cards of ``names``; without any, of every model with weights on this machine.
 
     Raises:
-        ModelNotFound: no card has that name. UsageError: that model does not answer.
+        ModelNotFound: no model that answers has that name.
         WeightsMissing: a named model is not here, or none is.
     """
     if not names:
         cards = [
             card
             for card in catalog.values()
-            if card.backend not in ("fake", EMBEDDING)
-            and not (card.remote or card.unfit)
-            and present(card, home)
+            if card.backend != "fake" and not (card.remote or card.unfit) and present(card, home)
         ]
         if not cards:
             raise WeightsMissing("No model is on this machine.", mend="sage models pull")
@@ -96,8 +98,6 @@ def chosen_models(catalog: Mapping[str, ModelCard], home: Path, names: Sequence[
         if name not in catalog:
             hint = did_you_mean(name, list(catalog))
             raise ModelNotFound(f"No model is called {name!r}.{hint}", mend="sage models list")
-        if catalog[name].backend == EMBEDDING:
-            raise UsageError(f"{name} gives no answers.", mend="Name models that do: sage models list")
         if not present(catalog[name], home):
             raise WeightsMissing(f"The weights of {name} are not here.", mend=f"sage models pull {name}")
     return [catalog[name] for name in dict.fromkeys(names)]
@@ -119,8 +119,9 @@ def run_zoo(
     ``out`` whatever happens.
 
     Raises:
-        WeightsMissing, ModelNotFound, UsageError: as :func:`chosen_models`.
-        SageError: of the last model, where none could be measured.
+        WeightsMissing, ModelNotFound: as :func:`chosen_models`.
+        HomeInUse: another process holds the models of this ``SAGE_HOME``.
+        SageError: of the first model, where none could be measured.
     """
     size, catalog = SUITES[suite], load_catalog(home)
     cards = chosen_models(catalog, home, models)
@@ -157,11 +158,12 @@ def run_zoo(
         for card in cards:
             if card.name in failed:
                 continue
-            try:
-                part(card)
-            except SageError as error:
-                failed[card.name] = error
-                progress(f"{card.name} is left out from here: {error.message}")
+            with _holding(home, settings, progress):
+                try:
+                    part(card)
+                except SageError as error:
+                    failed[card.name] = error
+                    progress(f"{card.name} is left out from here: {error.message}")
     if results.matrix() is None and failed:
         raise next(iter(failed.values()))
     _compare(home, settings, catalog, size, results, progress)
@@ -228,6 +230,26 @@ class _Plan:
                 self.results.add(measure_choices(worker, card.name, name, choices))
 
 
+@contextmanager
+def _holding(home: Path, settings: Settings, progress: Callable[[str], None]) -> Iterator[None]:
+    """Be the one process that has models of this ``SAGE_HOME`` in memory, until the end of a part.
+
+    Raises:
+        HomeInUse: another process did not let go in time.
+    """
+    lease = Lease(
+        home,
+        wait_s=settings.models.home_wait_s,
+        ask_for_it=partial(ask_for_home, home),
+        on_wait=lambda holder: progress(f"waiting for {holder}, which has models in memory"),
+    )
+    try:
+        with lease.use(should_stop=lambda: False, timeout=settings.models.home_wait_s):
+            yield
+    finally:
+        lease.close()
+
+
 def _fits(card: ModelCard, need: int, settings: Settings) -> None:
     free = budget_bytes(memory(), settings.models.memory_limit_gb)
     if need > free:
@@ -281,9 +303,13 @@ def _compare(
     if not any(row["what"] == "live" and row["models"] == together for row in results.rows):
         results.rows = [row for row in results.rows if row["what"] != "live"]
         asked = [q for kind in CATEGORIES for q in _of(results.questions, kind)[: size.live]]
-        for told in (False, True):
-            row = live(home, settings, cards, asked, told=told, seed=SEED, progress=progress)
-            results.add({"what": "live", "models": together, **row})
+        try:
+            with _holding(home, settings, progress):
+                for told in (False, True):
+                    row = live(home, settings, cards, asked, told=told, seed=SEED, progress=progress)
+                    results.add({"what": "live", "models": together, **row})
+        except SageError as error:  # the replay needs no model
+            progress(f"SAGE was not asked anew: {error.message}")
     progress(f"the selector over {len(matrix.questions)} measured questions, {size.orders} orders")
     locator = open_locator(home)
     situations, contexts = located(results.questions, locator)
