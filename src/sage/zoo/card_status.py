@@ -34,7 +34,7 @@ def obstacle(card: ModelCard, home: Path, catalog: Mapping[str, ModelCard]) -> S
     ``ModelNotFound``, ``WeightsMissing``: its base is no known model, or weights are not here.
     """
     if card.unfit:
-        return UnsafeFile(f"{card.name} cannot be run: {card.unfit}", mend=f"sage models show {card.name}")
+        return UnsafeFile(f"it cannot be run: {card.unfit}", mend=f"sage models show {card.name}")
     modules, mend = LIBRARIES.get(card.backend, ((), ""))
     if lacking := [name for name in modules if not _installed(name)]:
         return BackendMissing(f"it needs {', '.join(lacking)}", mend=mend)
