@@ -56,12 +56,12 @@ class Pool:
         }
         self.runs: Mapping[PriceUnit, Floats] = {**self.prices, "atp": run_s, "seconds": run_s}
         """The same without loading."""
-        nothing = np.zeros(len(candidates))
+        self.nothing = np.zeros(len(candidates))
         self.loads: Mapping[PriceUnit, Floats] = {
             "atp": _price_column(seconds=again_s, bytes_moved=again_bytes),
             "seconds": again_s,
-            "tokens": nothing,
-            "usd": nothing,
+            "tokens": self.nothing,
+            "usd": self.nothing,
         }
         """Loading alone, also of what is loaded: what it would take again."""
         self.unavailable: dict[int, SageError] = {

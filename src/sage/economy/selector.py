@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -147,10 +147,11 @@ class Selector:
             if winner not in ranked:
                 ranked[-1] = winner
         columns = (beliefs.mean, beliefs.sd, beliefs.evidence, price, cheap, persist, score, pool.atp)
-        scores = _records(pool, ranked, columns)
         if demand is not None and loads is not None:
             warm = self._remember(demand, pool, lines, beliefs.mean, rule)
-            scores = _with_demand(scores, [warm[line] for line in ranked], ranked, loads)
+            scores = _records(pool, ranked, (*columns, warm, loads.saved), loads)
+        else:
+            scores = _records(pool, ranked, (*columns, pool.nothing, pool.nothing))
         chosen = scores[ranked.index(winner)]
         return Decision(
             chosen=chosen.name,
@@ -328,24 +329,13 @@ def _best_first(lines: npt.NDArray[np.intp], score: Floats, price: Floats) -> li
     return [line for _, _, line in sorted(order)[:RECORDED]]
 
 
-def _with_demand(
-    scores: tuple[CandidateScore, ...], warm: Sequence[float], ranked: Sequence[int], loads: Loads
+def _records(
+    pool: Pool, ranked: Sequence[int], columns: tuple[Floats, ...], loads: Loads | None = None
 ) -> tuple[CandidateScore, ...]:
-    return tuple(
-        replace(
-            score,
-            warm=float(permission),
-            saved=float(loads.saved[line]),
-            displaces=loads.order[: loads.displaces[line]],
-        )
-        for score, permission, line in zip(scores, warm, ranked, strict=True)
-    )
-
-
-def _records(pool: Pool, ranked: Sequence[int], columns: tuple[Floats, ...]) -> tuple[CandidateScore, ...]:
     rows = np.array(columns)[:, ranked].T.tolist()
     records = []
-    for line, (mean, sd, evidence, price, cheap, persist, score, atp) in zip(ranked, rows, strict=True):
+    for line, row in zip(ranked, rows, strict=True):
+        mean, sd, evidence, price, cheap, persist, score, atp, warm, saved = row
         candidate = pool.candidates[line]
         records.append(
             CandidateScore(
@@ -361,6 +351,9 @@ def _records(pool: Pool, ranked: Sequence[int], columns: tuple[Floats, ...]) -> 
                 evidence=evidence,
                 sd=sd,
                 price=price,
+                warm=warm,
+                saved=saved,
+                displaces=loads.order[: loads.displaces[line]] if loads else (),
             )
         )
     return tuple(records)
