@@ -160,11 +160,15 @@ def check_no_code(value: Any, file: str) -> None:
     Raises:
         UnsafeFile: it is there.
     """
-    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-    if isinstance(value, Mapping) and ({"auto_map", "custom_pipelines"} & set(value)):
-        raise UnsafeFile(
-            f"{file} names code of its own (auto_map), which is never run here",
-            mend=f"Where the library knows the model without it, remove auto_map from {file}",
-        )
-    for item in inner:
-        check_no_code(item, file)
+    rest = [value]  # no recursion: the file decides how deep it is
+    while rest:
+        item = rest.pop()
+        if isinstance(item, Mapping):
+            if {"auto_map", "custom_pipelines"} & set(item):
+                raise UnsafeFile(
+                    f"{file} names code of its own (auto_map), which is never run here",
+                    mend=f"Where the library knows the model without it, remove auto_map from {file}",
+                )
+            rest += item.values()
+        elif isinstance(item, list):
+            rest += item

@@ -50,7 +50,7 @@ class StoredTensor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SafetensorsHeader:
-    """What a file says about itself, checked against the file. Sizes are bytes."""
+    """What a file says about itself, checked against the file. Sizes are bytes; tensors in their order."""
 
     tensors: tuple[StoredTensor, ...]
     file_bytes: int
@@ -139,8 +139,9 @@ def _tensors(table: dict[str, Any], room: int, refuse: Any) -> tuple[StoredTenso
             raise refuse(f"{where} ends at byte {end} of {room}: the file is cut short")
         tensor = StoredTensor(name=name, dtype=entry["dtype"], shape=shape, bytes=end - begin)
         spans.append((begin, end, tensor))
+    spans.sort(key=lambda span: span[:2])
     at, before = 0, "the header"
-    for begin, end, tensor in sorted(spans, key=lambda span: span[:2]):
+    for begin, end, tensor in spans:
         if begin != at:
             raise refuse(f"tensor {tensor.name[:80]!r} does not begin where {before[:80]!r} ends")
         at, before = end, tensor.name
