@@ -256,6 +256,11 @@ def test_a_worker_that_hangs_counts_as_failing(zoo: Zoo, home: Path) -> None:
     host.close()
 
 
+def test_a_disk_that_takes_nothing_does_not_keep_models_out(zoo: Zoo, home: Path) -> None:
+    (home / "run").write_text("where the folder of notes and logs should be")
+    assert zoo.ask(card("a", noise="chatter")) == "You said: hello"
+
+
 def test_memory_that_cannot_be_read_loses_nobody(
     zoo: Zoo, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -229,6 +229,32 @@ def test_a_long_random_life(seed: int) -> None:
     assert set(world.refused) == {"DeadlineExceeded", "DoesNotFit", "LoadFailed"}
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_whoever_waits_long_enough_is_served(seed: int) -> None:
+    """Nobody stops, nothing fails, and there is always more to do: each request waits for a bounded time."""
+    chance, world = random.Random(seed), World()  # noqa: S311
+    asked_at: dict[str, float] = {}
+    longest = 0.0
+    for _ in range(4000):
+        if len(world.open) < 12:
+            world.request(chance.choice(list(MODELS)), 1e9)
+            asked_at[f"r{world.asked}"] = world.now
+        world.advance(0.5)
+        moving = [n for n, p in world.processes.items() if p.state in ("loading", "leaving")]
+        for name in moving:
+            if world.processes[name].state == "leaving":
+                world.gone(name)
+            else:
+                world.loaded(name, 1.0)
+        for request in list(world.served):
+            world.finish(request)
+        for request in asked_at.keys() - world.open.keys():
+            longest = max(longest, world.now - asked_at.pop(request))
+    assert world.refused == {}
+    assert world.grants > 3000
+    assert longest < 60.0
+
+
 def test_the_end_comes_in_the_middle_of_everything() -> None:
     for seed in range(50):
         chance, world = random.Random(seed), World()  # noqa: S311

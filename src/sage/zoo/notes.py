@@ -80,14 +80,19 @@ def clear_notes(home: Path) -> None:
                 path.unlink()
 
 
-def worker_log(home: Path) -> Path:
-    """Where workers write what their libraries say; begun anew when it has grown long."""
-    folder = home / "run"
-    folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "worker.log"
-    with contextlib.suppress(OSError):
-        if log.stat().st_size > LOG_BYTES:
-            os.truncate(log, 0)  # those that write to it append
+def worker_log(home: Path) -> Path | None:
+    """Where workers write what their libraries say; begun anew when it has grown long.
+
+    None where nothing can be written: models run without a log.
+    """
+    log = home / "run" / "worker.log"
+    try:
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("ab") as file:
+            if file.tell() > LOG_BYTES:
+                file.truncate(0)  # those that write to it append
+    except OSError:
+        return None
     return log
 
 
