@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from sage.bench.residency.belady import fewest_loads, rooms
 from sage.bench.residency.peers import BestSingle, Clairvoyant, Gdsf, KeepAlive, Lru, MinEvictCost
+from sage.bench.residency.planning import measure_planning
 from sage.bench.residency.simulate import Held, Memory, simulate
 from sage.bench.residency.speeds import USUAL, fit_speeds
 from sage.bench.residency.streams import STREAMS, Stream, make_stream
@@ -186,6 +187,12 @@ def test_the_bound_is_the_fewest_there_is(sequence: list[int], sizes: list[int],
     assert len(bound.loads) == fewest_by_search(sequence, sizes, budget)
     assert all(sum(sizes[m] for m in range(5) if held >> m & 1) <= budget for held in bound.held)
     assert all(held >> sequence[at] & 1 for at, held in zip(bound.loads, bound.held, strict=True))
+
+
+def test_planning_is_timed_for_each_number_of_models() -> None:
+    rows = measure_planning((10, 20))
+    assert [row["models"] for row in rows] == [10, 20]
+    assert all(0.0 < row[name] < 1e5 for row in rows for name in ("choose us", "plan us"))
 
 
 def test_a_model_larger_than_the_budget_has_no_bound() -> None:

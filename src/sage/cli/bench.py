@@ -260,6 +260,7 @@ def residency(
     servers, the clairvoyant bound, the best single model. A folder is as for `sage bench route`; its models
     need params_b or memory_gb.
     """
+    from sage.bench.residency.planning import measure_planning
     from sage.bench.residency.real import run_real
     from sage.bench.residency.suite import ResidencyOptions, run_residency, table_of
     from sage.config import load_settings, sage_home
@@ -282,7 +283,9 @@ def residency(
         data=data, budget_gb=budget_gb, requests=requests, seeds=seeds, dial=dial, embedder=embedder
     )
     measured = run_residency(options, home, disk, progress=_say)
+    planning = measure_planning()
     _print(table_of(measured["rows"]))
+    _print(planning)
     if out is None:
         return
     from sage.bench.report import write_result
@@ -303,6 +306,7 @@ def residency(
         command=f"sage bench residency {command}",
         settings=measured["settings"],
         rows=measured["rows"],
+        more={"planning": planning},
     )
     console().print(f"written: {out}", style="dim", markup=False)
 

@@ -15,7 +15,7 @@ savings reach the price of the load has it done. Per request s, faded by half ev
 
 where w_sc is the permission that c would have had if loaded. So a single request loads what it needs badly,
 and pays for the load; a series loads what is a little better; nothing is pushed out that is wanted more.
-Constants: development data, docs/lab.md.
+Constants: development data, docs/adr/0011.
 """
 
 from __future__ import annotations

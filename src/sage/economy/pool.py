@@ -57,6 +57,7 @@ class Pool:
         self.runs: Mapping[PriceUnit, Floats] = {**self.prices, "atp": run_s, "seconds": run_s}
         """The same without loading."""
         self.nothing = np.zeros(len(candidates))
+        """A column of zeros."""
         self.loads: Mapping[PriceUnit, Floats] = {
             "atp": _price_column(seconds=again_s, bytes_moved=again_bytes),
             "seconds": again_s,

@@ -38,7 +38,7 @@ GB = 1e9
 
 DIAL = 0.9
 """The rivals' router looks at quality alone, so SAGE is turned towards quality, and as far as it still counts
-what an answer takes. Chosen on development data (docs/lab.md)."""
+what an answer takes. Chosen on development data (docs/adr/0011)."""
 
 OTHER_DIALS = (0.5, 0.75)
 """Shown beside it."""
