@@ -34,7 +34,8 @@ format: $(VENV)/.dev  ## rewrite the code as `make check` wants it
 	$(BIN)/ruff format .
 
 bench: $(VENV)/.dev  ## measure again what the README shows (docs/bench), then rewrite its tables
-	$(BIN)/sage bench zoo --json docs/bench/zoo.json
+	$(BIN)/sage bench zoo --suite full --fresh --json docs/bench/zoo.json
+	$(BIN)/python -m sage.bench.zoo.matrix docs/bench/zoo.json
 	$(BIN)/sage bench answers --json docs/bench/answers.json
 	$(BIN)/sage bench tick --json docs/bench/tick.json
 	$(BIN)/sage bench select --json docs/bench/select.json

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float64]
+
+SHIPPED = "matrix.json"
 
 MEND = "sage bench zoo --json FILE writes one"
 
@@ -92,7 +95,7 @@ def shipped_matrix() -> Matrix:
     Raises:
         UsageError: the installation is damaged.
     """
-    shipped = files("sage.bench.zoo") / "matrix.json"
+    shipped = files("sage.bench.zoo") / SHIPPED
     return matrix_from(json.loads(shipped.read_text(encoding="utf-8")), "the shipped matrix")
 
 
@@ -206,3 +209,19 @@ def _figures(value: Mapping[str, Any], name: str, shape: tuple[int, int], *, hig
 def _plain(table: Floats) -> Sequence[Sequence[float]]:
     rounded = np.round(table, 6)
     return [[int(v) if v == int(v) else v for v in row] for row in rounded.tolist()]
+
+
+def main() -> None:
+    """``python -m sage.bench.zoo.matrix RESULT`` ships the matrix of a result file of ``sage bench zoo``."""
+    value = matrix_json(read_matrix(Path(sys.argv[1])))
+    tables = {name: value.pop(name) for name in ("models", "questions", "scores", "tokens", "cpu_s")}
+    parts = [f'"{name}": {json.dumps(each, ensure_ascii=False)}' for name, each in value.items()]
+    for name, rows in tables.items():  # one line a row: a later measurement changes what it changes
+        lines = ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+        parts.append(f'"{name}": [\n{lines}\n]')
+    shipped = Path(__file__).with_name(SHIPPED)
+    shipped.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -73,7 +73,7 @@ SUITES: Mapping[SuiteName, Suite] = {
         repeats=1, questions=4, longest=1024, depths=3, conversations=2, choices=0, live=2, orders=5
     ),
     "full": Suite(
-        repeats=5, questions=16, longest=1 << 30, depths=4, conversations=6, choices=50, live=4, orders=20
+        repeats=5, questions=16, longest=1 << 30, depths=3, conversations=6, choices=50, live=4, orders=20
     ),
 }
 
@@ -130,6 +130,7 @@ def run_zoo(
         command=f"sage bench zoo --suite {suite}",
         settings={
             "suite": suite,
+            **asdict(size),
             "seed": SEED,
             "context": settings.models.context,
             "threads": settings.models.threads,
