@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -113,6 +114,7 @@ def test_what_may_be_wanted_soon_is_loaded_ahead(zoo: Zoo) -> None:
     assert zoo.told() == ["start a", "loaded a"]
     zoo.host.prefetch(card("b"))
     wait_until(lambda: zoo.settled("a", "b"))
+    assert all(math.isfinite(model.last_used) for model in zoo.host.picture.models)
     answer = zoo.host.ask(card("b"), REQUEST, print)
     assert (answer.load_s, answer.load_bytes) == (0.0, 0)  # nobody waited for it
 

@@ -157,7 +157,7 @@ class Residency:
                 phase=model.phase,
                 bytes=model.bytes,
                 since=model.since,
-                last_used=model.last_used,
+                last_used=max(model.last_used, model.since),
                 busy=bool(model.serving),
                 waiting=waiting.get(model.name, 0),
                 leaves=model.phase == "leaving" or bool(model.condemned),
