@@ -289,6 +289,27 @@ def test_a_base_model_is_asked_by_question_and_answer(folders: Folders) -> None:
     assert base.generate(ask(), lambda _: False).prompt_tokens > 60  # the examples
 
 
+def test_a_model_that_is_deleted_while_it_is_loaded_goes_on_answering(
+    folders: Folders, tmp_path: Path
+) -> None:
+    import shutil
+
+    shutil.copytree(folders("qwen3_moe"), tmp_path / "gone")
+    loaded = engine(tmp_path / "gone")
+    shutil.rmtree(tmp_path / "gone")
+    again = engine(folders("qwen3_moe")).generate(ask(), lambda _: False)
+    assert loaded.generate(ask(), lambda _: False) == again
+
+
+def test_a_gguf_file_without_its_reader_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sage.zoo.backends.transformers.find_spec", lambda _: None)
+    with pytest.raises(BackendMissing) as caught:
+        engine(tmp_path / "model.gguf")
+    assert caught.value.mend == "pip install gguf"
+
+
 def test_a_broken_folder_is_no_crash(folders: Folders, tmp_path: Path) -> None:
     import shutil
 

@@ -16,6 +16,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -66,7 +67,7 @@ class TransformersEngine:
             self._tokenizer = _load_tokenizer(path)
             model = _load_model(path)
             self._model = _with_adapter(model, options.path) if base else model
-        except ImportError:
+        except (ImportError, BackendMissing):
             raise
         except Exception as error:
             raise LoadFailed(f"transformers could not load {path.name}: {error}"[:500]) from error
@@ -299,6 +300,8 @@ def _at_most(seconds: float) -> Iterator[None]:
 def _where(path: Path) -> tuple[str, dict[str, Any]]:
     if path.is_dir():
         return str(path), {"local_files_only": True}
+    if find_spec("gguf") is None:
+        raise BackendMissing("GGUF files are read by torch through gguf", mend="pip install gguf")
     return str(path.parent), {"local_files_only": True, "gguf_file": path.name}
 
 
