@@ -11,7 +11,7 @@ For torch on CPU, one sequence, prompts read 512 tokens at a time. In bytes, wha
                tokens = context, and the window in a sliding layer; recurrent layers have none
     compute  = 512 x elements x (5 x embedding + 3 x feed-forward + context), and three rows of logits
     overhead = 366 MB for Python, torch and transformers + 1,100 bytes a token of the vocabulary
-               + 17 MB for a GGUF file + 45 MB for peft
+               + 17 MB for a GGUF file + 12 MB for peft
 
 The last line was fitted to the models below. Estimate for a context that the tokens just fill, against
 VmRSS and its peak (VmHWM) in MB, in a fresh worker, torch 2.13.0 and transformers 5.23 in bf16 on x86-64:
@@ -60,7 +60,7 @@ PREFILL = 512
 PROCESS_BYTES = 366_000_000
 TOKEN_BYTES = 1_100
 GGUF_BYTES = 17_000_000
-PEFT_BYTES = 45_000_000
+PEFT_BYTES = 12_000_000
 
 WHOLE_NUMBERS = {"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"}
 """Types that are kept as they are."""
