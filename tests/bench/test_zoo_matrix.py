@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage.bench.zoo.matrix import matrix_from, matrix_json, read_matrix
+from sage.bench.zoo import matrix as module
+from sage.bench.zoo.matrix import main, matrix_from, matrix_json, read_matrix, shipped_matrix
+from sage.bench.zoo.questions import zoo_questions
 from sage.errors import NotFound, UsageError
 
 
@@ -70,3 +72,23 @@ def test_files(tmp_path: Path) -> None:
     for whole in (matrix(), {"suite": "zoo", "rows": [], "matrix": matrix()}):
         path.write_text(json.dumps(whole), encoding="utf-8")
         assert read_matrix(path).names == ("m0", "m1")
+
+
+def test_what_ships_is_of_the_questions_that_are_asked() -> None:
+    shipped = shipped_matrix()
+    assert {(q.id, q.text, q.category) for q in shipped.questions} == {
+        (q.id, q.prompt, q.category) for q in zoo_questions(0, 16)
+    }
+    assert len(shipped.models) >= 2
+    assert all(model.load_s and model.prompt_tok_s and model.rss_bytes for model in shipped.models)
+    assert shipped.cpu_s.min() > 0.0
+    assert 0.1 < shipped.scores.mean() < 0.9
+
+
+def test_a_result_can_be_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = tmp_path / "zoo.json"
+    result.write_text(json.dumps({"suite": "zoo", "matrix": matrix()}))
+    monkeypatch.setattr(module, "__file__", str(tmp_path / "matrix.py"))
+    monkeypatch.setattr("sys.argv", ["matrix", str(result)])
+    main()
+    assert matrix_json(read_matrix(tmp_path / "matrix.json")) == matrix_json(read_matrix(result))
