@@ -156,6 +156,14 @@ def test_files_that_are_too_large_or_none(folder: Path, name: str) -> None:
         vet_folder(folder)
 
 
+def test_further_chat_templates_are_limited_too(folder: Path) -> None:
+    (folder / "additional_chat_templates").mkdir()
+    with (folder / "additional_chat_templates/tools.jinja").open("wb") as file:
+        file.truncate(2 << 20)
+    with pytest.raises(UnsafeFile, match="no file of at most"):
+        vet_folder(folder)
+
+
 def test_weights_that_run_code(folder: Path) -> None:
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(UnsafeFile, match="can run code") as caught:

@@ -148,7 +148,8 @@ def vet_folder(path: Path) -> Folder:
 
 def _check_files(path: Path) -> None:
     """Every file that the libraries would read is a file, small enough, and names no code."""
-    for name, limit in (JSON_FILES | OTHER_FILES).items():
+    more = {str(file.relative_to(path)): MIB for file in path.glob("additional_chat_templates/*")}
+    for name, limit in (JSON_FILES | OTHER_FILES | more).items():
         try:
             found = os.stat(path / name)
         except FileNotFoundError:
