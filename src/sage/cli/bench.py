@@ -18,7 +18,7 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Measure: models, and what SAGE itself costs.")
 
-REAL_REQUESTS = 60
+REAL_REQUESTS = 30
 """What a run with real models makes of more: each takes a second or so."""
 
 Out = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result file here.")]

@@ -93,7 +93,7 @@ class Demand:
         freed = np.cumsum([0, *pool.memory_bytes[order]])
         displaces = np.minimum(np.searchsorted(freed, pool.memory_bytes - free_bytes), len(order))
         saved = weight @ (np.maximum(warm - top, 0.0) * self._rate)
-        lost = weight @ (np.maximum(top - np.maximum(left[:, displaces], warm), 0.0) * at_stake)
+        lost = weight @ (np.maximum(top - np.maximum(left.take(displaces, 1), warm), 0.0) * at_stake)
         again = np.cumsum([0.0, *pool.loads[unit][order]])[displaces]
         due = pool.loads[unit] + np.minimum(DISPLACED * again, lost)
         paid = np.minimum(np.maximum(saved - lost, 0.0), due)

@@ -42,7 +42,7 @@ STREAMS: tuple[StreamKind, ...] = ("bursty", "alternating")
 CALIBRATED = 3
 """Loads of each model before the run."""
 
-MAX_TOKENS = 16
+MAX_TOKENS = 4
 
 
 def run_real(
