@@ -1,0 +1,83 @@
+"""What the last requests wanted decides who is in memory: worth is told, the next model is loaded ahead."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from sage.errors import LoadFailed
+from sage.kernel.candidates import Pricing, candidate
+from sage.kernel.sense import Request
+from sage.kernel.tick import Kernel
+from sage.types import Message, Situation
+from sage.zoo.card import Figure, ModelCard
+
+MakeCard = Callable[..., ModelCard]
+MakeKernel = Callable[..., Kernel]
+Ask = Callable[..., Request]
+
+SLOW = {"load_s": Figure(value=500.0, provenance="published")}
+"""A load that no single request is worth."""
+
+
+def test_after_each_turn_the_host_knows_what_is_worth_keeping(
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = make_kernel(make_card("quick", prior=0.6), make_card("good", prior=0.9, rates=SLOW))
+    told: list[Mapping[str, float]] = []
+    monkeypatch.setattr(kernel.host, "appraise", told.append)
+    assert kernel.tick(ask()).model == "quick"
+    reply = kernel.tick(ask())
+    assert reply.model == "quick"
+    assert told[-1]["quick"] > 0.0
+    assert told[-1]["good"] > 0.0  # what the requests lost without it
+    assert "good would do it better once loaded" in reply.decision.reason
+
+
+def test_the_model_that_was_missed_is_loaded_between_turns(
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
+) -> None:
+    kernel = make_kernel(make_card("quick", prior=0.6), make_card("good", prior=0.9, rates=SLOW))
+    kernel.anticipate()
+    assert kernel.host.resident() == {}
+    kernel.tick(ask())
+    kernel.anticipate()
+    until = time.monotonic() + 20.0
+    while "good" not in kernel.host.resident() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert set(kernel.host.resident()) == {"quick", "good"}
+    assert kernel.tick(ask()).model == "good"
+
+
+def test_who_rests_is_no_candidate_and_says_until_when(make_card: MakeCard) -> None:
+    situation = Situation(
+        messages=(Message(role="user", content="Why?"),),
+        kind="fact",
+        prompt_tokens=10,
+        max_tokens=64,
+        session="s",
+    )
+    pricing = Pricing(rates={}, resident=(), disk_bytes_s=1e8, context=4096, resting={"a": 12.3})
+    found = [
+        candidate(make_card(name), situation, pricing, obstacle=None, memory_bytes=lambda _card: 1)
+        for name in ("a", "b")
+    ]
+    assert isinstance(found[0].unavailable, LoadFailed)
+    assert "rests for 12 s more" in found[0].unavailable.message
+    assert found[1].unavailable is None
+
+
+def test_a_candidate_says_what_loading_it_again_would_take(make_card: MakeCard) -> None:
+    situation = Situation(
+        messages=(Message(role="user", content="Why?"),),
+        kind="fact",
+        prompt_tokens=10,
+        max_tokens=64,
+        session="s",
+    )
+    pricing = Pricing(rates={"a": {"load_s": 7.0}}, resident=("a",), disk_bytes_s=1e8, context=4096)
+    loaded = candidate(make_card("a"), situation, pricing, obstacle=None, memory_bytes=lambda _card: 1)
+    assert (loaded.est_load_s, loaded.load_bytes) == (0.0, 0)
+    assert (loaded.reload_s, loaded.reload_bytes) == (7.0, 1_000_000)
