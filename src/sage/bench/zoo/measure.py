@@ -132,7 +132,7 @@ def measure_choices(worker: Worker, model: str, category: str, choices: Sequence
         "n": count,
         "correct": correct,
         "cpu_s": round((worker.cpu_seconds() - before) / count, 4),
-        "tokens_read": round(tokens / count, 1),
+        "tokens_read": round(tokens / count),
         "tokens_written": 0.0,
     }
 
@@ -147,6 +147,6 @@ def _row(what: str, model: str, category: str, scores: Sequence[float], asked: S
         "n": count,
         "correct": round(sum(scores)),
         "cpu_s": round(sum(each.cpu_s for each in asked) / count, 4),
-        "tokens_read": round(sum(each.completion.prompt_tokens for each in asked) / count, 1),
+        "tokens_read": round(sum(each.completion.prompt_tokens for each in asked) / count),
         "tokens_written": round(sum(each.completion.completion_tokens for each in asked) / count, 1),
     }
