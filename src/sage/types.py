@@ -16,6 +16,7 @@ from sage.errors import SageError
 
 __all__ = [
     "ANY_KIND",
+    "SCHEMA",
     "Candidate",
     "CandidateScore",
     "Completion",
@@ -39,6 +40,9 @@ Role = Literal["system", "user", "assistant"]
 
 OutcomeSource = Literal["verifier", "user", "agreement", "self"]
 """Who says how good an answer was. Trust ignores ``self``."""
+
+SCHEMA = "schema"
+"""The capability of keeping a JSON schema, whatever the model: its backend has it or not."""
 
 ANY_KIND = "*"
 """The context that stands for every kind of work: trust and priors back off to it."""
@@ -92,11 +96,11 @@ class Situation:
 class Candidate:
     """Something that could do the work: an expert, a model or a device.
 
-    Times are seconds, sizes are bytes. ``est_load_s`` and ``load_bytes`` are 0 when resident; ``reload_s`` and
-    ``reload_bytes`` are what loading it takes or would take, were it unloaded.
-    ``prior`` maps a kind of work to the published or measured quality in [0, 1]; ``family`` names its
-    relatives. ``est_tokens`` and ``est_usd`` are what the work would take and be billed. ``unavailable`` is
-    the failure that choosing it would end in.
+    Times are seconds, sizes are bytes. ``est_load_s`` and ``load_bytes`` are 0 when resident;
+    ``reload_s`` and ``reload_bytes`` are what loading it takes or would take, were it unloaded. ``prior``
+    maps a kind of work to the published or measured quality in [0, 1]; ``family`` names its relatives.
+    ``est_tokens`` and ``est_usd`` are what the work would take and be billed. ``unavailable`` is the
+    failure that choosing it would end in.
     """
 
     name: str

@@ -65,7 +65,7 @@ def test_explain(run_sage: Any, asked: dict[str, Any]) -> None:
     assert text.returncode == 0
     assert "▸good" in text.stdout
     assert "failed: broken: The worker of broken died" in text.stdout
-    assert "left out: smollm2-135m-instruct, gemma-3-270m, " in text.stdout
+    assert "left out: smollm2-135m-instruct, gemma-3-270m: its weights are not here" in text.stdout
 
 
 def test_rating_teaches_once(run_sage: Any, asked: dict[str, Any]) -> None:

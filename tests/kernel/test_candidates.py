@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -40,7 +41,7 @@ def pricing(
 
 def made(card: ModelCard, *, price: Pricing | None = None, **changes: object) -> Candidate:
     return candidate(
-        card, situation(**changes), price or pricing(), present=True, memory_bytes=lambda _card: 77
+        card, situation(**changes), price or pricing(), obstacle=None, memory_bytes=lambda _card: 77
     )
 
 
@@ -50,7 +51,7 @@ def test_a_card_that_says_nothing_is_guessed(make_card: MakeCard) -> None:
     assert a.est_run_s == pytest.approx(run)
     assert a.est_load_s == pytest.approx(LOAD_FLOOR_S + 0.5)
     assert (a.load_bytes, a.memory_bytes, a.resident) == (50_000_000, 77, False)
-    assert (a.prior, a.capabilities) == ({"*": 0.5}, frozenset({"text"}))
+    assert (a.prior, a.capabilities) == ({"*": 0.5}, frozenset({"text", "schema"}))
     assert a.unavailable is None
 
 
@@ -103,19 +104,25 @@ def test_the_context_is_the_smaller_of_card_and_setting(
     assert made(card, price=pricing(context=setting)).context_length == context
 
 
-def test_weights_that_are_not_here_make_it_unavailable(make_card: MakeCard) -> None:
+def test_an_obstacle_makes_it_unavailable(make_card: MakeCard) -> None:
     def never(_card: ModelCard) -> int:
         raise AssertionError("there is no file to look at")
 
-    a = candidate(make_card("a"), situation(), pricing(), present=False, memory_bytes=never)
-    assert isinstance(a.unavailable, WeightsMissing)
-    assert a.unavailable.mend == "sage models pull a"
+    missing = WeightsMissing("its weights are not here", mend="sage models pull a")
+    a = candidate(make_card("a"), situation(), pricing(), obstacle=missing, memory_bytes=never)
+    assert a.unavailable is missing
 
 
 def test_a_file_that_is_not_sound_makes_it_unavailable(make_card: MakeCard) -> None:
     def refuse(_card: ModelCard) -> int:
         raise UnsafeFile("bad header")
 
-    a = candidate(make_card("a"), situation(), pricing(), present=True, memory_bytes=refuse)
+    a = candidate(make_card("a"), situation(), pricing(), obstacle=None, memory_bytes=refuse)
     assert isinstance(a.unavailable, UnsafeFile)
     assert a.unavailable.message == "bad header"
+
+
+def test_torch_alone_is_not_asked_to_keep_a_schema(make_card: MakeCard) -> None:
+    assert "schema" in made(make_card("a")).capabilities
+    torch = replace(make_card("b"), backend="transformers", source="path:/b")
+    assert made(torch).capabilities == frozenset({"text"})

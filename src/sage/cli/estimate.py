@@ -50,7 +50,7 @@ def show_estimate(name: str, context: int | None, *, as_json: bool) -> bool:
     if state(card, home) == "absent":
         raise WeightsMissing(f"{name} is not on this machine", mend=f"sage models pull {name}")
     settings = load_settings().models
-    tokens = min(context or settings.context, card.context_length)
+    tokens = card.room(context or settings.context)
     try:
         if card.backend == EMBEDDING:
             parts, total = {}, int(card.rates["rss_bytes"].value)

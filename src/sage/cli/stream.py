@@ -35,15 +35,28 @@ class Progress:
         self._status = notes().status("")
 
     def on_event(self, event: Event) -> None:
-        from sage.events import Decided, HomeAwaited, LoadFinished, LoadStarted, TurnEnded
+        from sage.events import (
+            Decided,
+            HomeAwaited,
+            LoadFinished,
+            LoadProgress,
+            LoadStarted,
+            RoomAwaited,
+            TurnEnded,
+        )
 
         if isinstance(event, HomeAwaited):
             self.stop()
             said = f"{event.holder} holds the models of {event.home}; waiting"
             notes().print(said, style="yellow", markup=False, soft_wrap=True)
             self._say("waiting")
+        elif isinstance(event, RoomAwaited):
+            self._say(f"{event.model} waits for {', '.join(event.behind) or 'its turn'}")
         elif isinstance(event, LoadStarted):
-            self._say(f"loading {event.model} ({human_bytes(event.bytes)})")
+            size = f" ({human_bytes(event.bytes)})" if event.bytes else ""  # a server's model has none here
+            self._say(f"loading {event.model}{size}")
+        elif isinstance(event, LoadProgress):
+            self._say(f"loading {event.model}, {event.seconds:.0f} s so far")
         elif isinstance(event, LoadFinished) or (isinstance(event, Decided) and event.mode != "escalated"):
             self._say(f"{event.model} is {self._doing}")
         elif isinstance(event, TurnEnded):

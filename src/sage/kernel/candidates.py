@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from sage.errors import LoadFailed, SageError, WeightsMissing
+from sage.errors import LoadFailed, SageError
 from sage.types import Candidate, Situation
 from sage.zoo.card import ModelCard
 
@@ -42,16 +42,14 @@ def candidate(
     situation: Situation,
     pricing: Pricing,
     *,
-    present: bool,
+    obstacle: SageError | None,
     memory_bytes: Callable[[ModelCard], int],
 ) -> Candidate:
-    """The card as a candidate for this situation. A file that is missing or unsafe makes it unavailable, and
-    so does failing again and again, for a while."""
-    unavailable: SageError | None = None
+    """The card as a candidate for this situation. An ``obstacle`` to loading it makes it unavailable, an
+    unsafe file does, and so does failing again and again, for a while."""
+    unavailable = obstacle
     memory = card.bytes
-    if not present:
-        unavailable = WeightsMissing("its weights are not here", mend=f"sage models pull {card.name}")
-    else:
+    if unavailable is None:
         try:
             memory = memory_bytes(card)
         except SageError as error:
@@ -63,7 +61,7 @@ def candidate(
         )
     resident = card.name in pricing.resident
     answer = _measured_or(card, pricing, answer_tokens(situation.kind), USUAL_ANSWER_TOKENS)
-    room = min(card.context_length, pricing.context)
+    room = card.room(pricing.context)
     tokens = min(situation.prompt_tokens + situation.context_tokens, room)
     run_s = tokens / _measured_or(card, pricing, "prompt_tok_s", GUESS["prompt_tok_s"])
     written = min(answer, situation.max_tokens)
@@ -72,7 +70,7 @@ def candidate(
     return Candidate(
         name=card.name,
         prior=card.prior,
-        capabilities=card.capabilities,
+        capabilities=card.abilities,
         context_length=room,
         memory_bytes=memory,
         resident=resident,

@@ -143,7 +143,7 @@ class Drafting:
         turn, situation, card = self.turn, self.turn.situation, self.catalog[name]
         system = tuple(m for m in situation.messages if m.role == "system")
         conversation = tuple(m for m in situation.messages if m.role != "system")
-        room = min(card.context_length, self.context_tokens)
+        room = card.room(self.context_tokens)
         budget = room - situation.prompt_tokens - situation.max_tokens
         context = newest_that_fit(self.context, budget, count_tokens)
         while True:

@@ -13,7 +13,7 @@ from typing import Any
 from sage.economy.permission import dial_named
 from sage.errors import UsageError
 from sage.memory.structure import structure
-from sage.types import Message, Situation
+from sage.types import SCHEMA, Message, Situation
 from sage.zoo.schema import check_schema
 
 __all__ = ["KINDS", "Request", "asked_for", "clean", "count_tokens", "kind_of", "labels", "sense"]
@@ -91,6 +91,7 @@ def sense(request: Request, *, default_max_tokens: int) -> Situation:
         prompt_tokens=sum(count_tokens(m.content) for m in messages),
         max_tokens=request.max_tokens or default_max_tokens,
         session=clean(request.session),
+        needs=frozenset({"text"} if request.schema is None else {"text", SCHEMA}),
         schema=request.schema,
         temperature=request.temperature,
         seed=request.seed,
@@ -116,7 +117,7 @@ def asked_for(request: Request, *, default_dial: float) -> tuple[str | None, flo
 
 def labels(situation: Situation) -> dict[str, int]:
     """What is told of the text by plain signs, as cells of the views that have no embedding."""
-    other = bool(situation.needs - {"text"})
+    other = bool(situation.needs - {"text", SCHEMA})
     form = structure(situation.prompt, schema=situation.schema is not None, modality=other)
     return {"structure": form, "kind": KINDS.index(situation.kind)}
 

@@ -27,6 +27,7 @@ from sage.memory.opinion_store import OpinionStore
 from sage.memory.trust_store import TrustStore
 from sage.memory.verbatim import VerbatimStore
 from sage.zoo.card import ModelCard
+from sage.zoo.card_status import obstacle
 from sage.zoo.catalog import load_catalog
 from sage.zoo.estimate import MemoryEstimate, estimate
 from sage.zoo.estimate_torch import estimate_torch
@@ -109,6 +110,7 @@ def open_kernel(
                 stores=stores,
                 surroundings=Surroundings(
                     is_present=lambda card: state(card, home) != "absent",
+                    obstacle=lambda card: obstacle(card, home, known),
                     memory_bytes=need,
                     free_bytes=free,
                     disk_bytes_s=lru_cache(lambda: cached_disk_read(home, clock=clock)),
@@ -157,7 +159,7 @@ def memory_parts(home: Path, card: ModelCard, context: int) -> MemoryEstimate:
         compute with them.
     """
     check_size(card, home)
-    context = min(context, card.context_length)
+    context = card.room(context)
     if not card.base:
         return _parts(home, card, context)
     base = load_catalog(home).get(card.base)

@@ -41,6 +41,7 @@ from sage.memory.recall import recall_session
 from sage.memory.verbatim import TurnStatus
 from sage.types import Candidate, Message, Outcome, Situation, new_id
 from sage.zoo.card import ModelCard
+from sage.zoo.catalog import find_card
 from sage.zoo.host import Host
 
 __all__ = ["Kernel", "Surroundings"]
@@ -64,6 +65,7 @@ class Surroundings:
     """What the kernel asks of the machine, as functions, so that tests decide the answers."""
 
     is_present: Callable[[ModelCard], bool]
+    obstacle: Callable[[ModelCard], SageError | None]
     memory_bytes: Callable[[ModelCard], int]
     free_bytes: Callable[[], int]
     disk_bytes_s: Callable[[], float]
@@ -165,7 +167,7 @@ class Kernel:
             return self._selector.frontier(
                 situation,
                 context,
-                Pool(self._candidates(situation)),
+                Pool(self._candidates(situation, pinned=None)),
                 book,
                 limits=limits,
                 now=self.clock.time(),
@@ -214,7 +216,10 @@ class Kernel:
     def _choose(self, turn: Turn, context: Context, request: Request) -> None:
         """The decision, and the ATP set aside for it."""
         pinned, dial = asked_for(request, default_dial=self.settings.selector.dial)
-        pool, limits = Pool(self._candidates(turn.situation)), self._limits(pinned=pinned)
+        if pinned is not None:
+            pinned = find_card(self.catalog, pinned).name
+        pool = Pool(self._candidates(turn.situation, pinned=pinned))
+        limits = self._limits(pinned=pinned)
         # To try a model teaches something only where somebody will say how good the answer was.
         told = request.verify is not None or self.trust.feedback() >= LEAST_FEEDBACK
         explores = told and self.settings.selector.explore_share > 0.0
@@ -256,7 +261,9 @@ class Kernel:
             explore_atp=self.settings.selector.explore_share * balance,
         )
 
-    def _candidates(self, situation: Situation) -> list[Candidate]:
+    def _candidates(self, situation: Situation, *, pinned: str | None) -> list[Candidate]:
+        """Everybody who is here, the default models and who was asked for: of others that are known it would
+        only be said that they are not here."""
         around = self._surroundings
         pricing = Pricing(
             rates=self.books.rates(),
@@ -267,9 +274,10 @@ class Kernel:
         )
         return [
             candidate(
-                card, situation, pricing, present=around.is_present(card), memory_bytes=around.memory_bytes
+                card, situation, pricing, obstacle=around.obstacle(card), memory_bytes=around.memory_bytes
             )
             for card in self.catalog.values()
+            if card.default or card.name == pinned or around.is_present(card)
         ]
 
     def _weighing(self, turn: Turn) -> Weighing:

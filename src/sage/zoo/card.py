@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sage.types import SCHEMA
+
 __all__ = ["EMBEDDING", "Figure", "ModelCard", "PromptStyle", "Provenance", "WheelMember"]
 
 Provenance = Literal["measured", "published", "unknown"]
@@ -87,9 +89,18 @@ class ModelCard:
     script: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def abilities(self) -> frozenset[str]:
+        """``capabilities``, and what its backend adds: torch alone holds no answer to a schema."""
+        return self.capabilities if self.backend == "transformers" else self.capabilities | {SCHEMA}
+
+    @property
     def remote(self) -> bool:
         """Whether a server runs it: there is no file, and no weight is in this machine's hands."""
         return self.source.startswith("openai:")
+
+    def room(self, context: int) -> int:
+        """Tokens of context it has where models are loaded with ``context``; a server decides for itself."""
+        return self.context_length if self.remote else min(context, self.context_length)
 
     @property
     def expected_bytes(self) -> int:

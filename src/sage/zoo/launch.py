@@ -34,7 +34,7 @@ def worker_spec(home: Path, card: ModelCard, settings: ModelSettings) -> WorkerS
         name=card.name,
         backend=card.backend,
         path=model_path(card, home),
-        context=min(settings.context, card.context_length),
+        context=card.room(settings.context),
         threads=settings.threads or max(1, usable_cores() - 1),
         prompt_style=card.prompt_style,
         extra=_extra(home, card, settings),

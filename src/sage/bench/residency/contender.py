@@ -95,7 +95,7 @@ class Sage:
         situation = _situation(int(self._world.prompt_tokens[row]))
         pool = Pool(
             [
-                candidate(card, situation, pricing, present=True, memory_bytes=lambda c: self._sizes[c.name])
+                candidate(card, situation, pricing, obstacle=None, memory_bytes=lambda c: self._sizes[c.name])
                 for card in self._cards
             ]
         )
