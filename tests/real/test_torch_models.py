@@ -28,7 +28,7 @@ def test_a_gguf_file_in_torch(real_home: Path, home: Path, tmp_path: Path) -> No
         talk = (Message(role="user", content="What is the capital of France?"),)
         answer = worker.ask(GenerationRequest(messages=talk, max_tokens=24), lambda _: None)
         assert "Paris" in answer.text
-        held = memory_parts(home, card, answer.prompt_tokens + answer.completion_tokens).total
+        held = memory_parts(home, card, answer.prompt_tokens + answer.completion_tokens).held
         assert worker.resident_bytes() == pytest.approx(held, rel=0.1)
         right, wrong = worker.score("The capital of France is", [" Paris", " Berlin"])
         assert right.logprob > wrong.logprob + 1

@@ -64,16 +64,23 @@ REPACKED = {"Q4_0", "Q4_K", "Q2_K", "IQ4_NL", "MXFP4"} | (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MemoryEstimate:
-    """Bytes, by what they are for."""
+    """Bytes, by what they are for. ``unpacking`` is taken while it loads, and given back."""
 
     weights: int
     kv: int
     compute: int
     overhead: int
+    unpacking: int = 0
+
+    @property
+    def held(self) -> int:
+        """What it occupies once it is loaded."""
+        return self.weights + self.kv + self.compute + self.overhead
 
     @property
     def total(self) -> int:
-        return self.weights + self.kv + self.compute + self.overhead
+        """What must be free before it is loaded."""
+        return self.held + self.unpacking
 
 
 class Figures:

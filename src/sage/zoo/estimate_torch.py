@@ -34,8 +34,9 @@ VmRSS and its peak (VmHWM) in MB, in a fresh worker, torch 2.13.0 and transforme
 
 What a cache of many tokens took is partly given back after the answer, so the estimate lies between the two.
 The peak of a GGUF file is that of loading it: its tensors are made whole one by one, as fp32 first, and the
-largest, a vocabulary, is copied several times (Gemma's 336 MB take 3.4 GB for some seconds). Not measured:
-fp32, CUDA, mixtures of experts and recurrent layers of real size.
+largest, a vocabulary, is copied several times (Gemma's 336 MB take 3.4 GB for some seconds). 13 bytes for
+each of its elements are set aside for that: what Gemma took, half as much again as SmolLM2 did. Not
+measured: fp32, CUDA, mixtures of experts and recurrent layers of real size.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ PROCESS_BYTES = 366_000_000
 TOKEN_BYTES = 1_100
 GGUF_BYTES = 17_000_000
 PEFT_BYTES = 12_000_000
+UNPACKING_BYTES = 13
 
 WHOLE_NUMBERS = {"BOOL", "U8", "I8", "U16", "I16", "U32", "I32", "U64", "I64"}
 """Types that are kept as they are."""
@@ -111,13 +113,14 @@ def estimate_torch(
         vocabulary, rows = figures.length("tokenizer.ggml.tokens"), PREFILL
         weights = width * sum(math.prod(tensor.shape) for tensor in found.tensors)
         overhead = GGUF_BYTES
+        unpacking = UNPACKING_BYTES * max(math.prod(tensor.shape) for tensor in found.tensors)
     else:
         shape = _Shape(found.config)
         kv = shape.kv(context)
         embedding, ahead = shape.embedding, shape.feed_forward
         vocabulary, rows = shape.vocabulary, context if shape.at_once else PREFILL
         weights = _weights(found, width)
-        overhead = 0
+        overhead = unpacking = 0
     if adapter is not None:
         weights += 4 * sum(tensor.elements for tensor in adapter.tensors)
         overhead += PEFT_BYTES
@@ -126,6 +129,7 @@ def estimate_torch(
         kv=width * kv,
         compute=min(rows, context) * width * (5 * embedding + 3 * ahead + context) + 12 * vocabulary,
         overhead=PROCESS_BYTES + overhead + TOKEN_BYTES * vocabulary,
+        unpacking=unpacking,
     )
 
 
