@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -51,10 +52,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
         spec = WorkerSpec(
             name="m", backend=backend, path=Path("none"), context=context, threads=1, extra=script or {}
         )
-        should_stop = changes.pop("should_stop", lambda: False)
-        workers.append(
-            Worker(spec, WorkerLimits(**limits | changes), log=tmp_path / "log", should_stop=should_stop)
-        )
+        hooks = {name: changes.pop(name) for name in ("should_stop", "on_started") if name in changes}
+        workers.append(Worker(spec, WorkerLimits(**limits | changes), log=tmp_path / "log", **hooks))
         return workers[-1]
 
     yield build
@@ -96,6 +95,41 @@ def test_an_answer_comes_in_order_and_measured(start: Start) -> None:
     assert 0.02 <= completion.first_text_s < completion.run_s
     assert worker.load_s >= 0.1
     assert worker.resident_bytes() > 1_000_000
+
+
+def test_the_process_is_known_before_the_model_is_loaded(start: Start) -> None:
+    alive: list[bool] = []
+    stop = threading.Event()
+
+    def on_started(pid: int) -> None:
+        alive.append(psutil.pid_exists(pid))
+        stop.set()
+
+    with pytest.raises(Interrupted):
+        start({"load_s": 60}, on_started=on_started, should_stop=stop.is_set)
+    assert alive == [True]
+
+
+def test_where_no_thread_can_be_started_no_process_is_left(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="new thread"):
+        start()
+    assert not psutil.Process().children()
+
+
+def test_memory_that_cannot_be_read_is_no_error(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    worker = start()
+
+    def no_descriptors(_pid: int) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(psutil, "Process", no_descriptors)
+    assert (worker.resident_bytes(), worker.mapped_bytes(), worker.cpu_seconds()) == (0, 0, 0.0)
 
 
 def test_one_worker_answers_many_requests(start: Start) -> None:

@@ -73,8 +73,9 @@ class Worker:
         *,
         log: Path | None = None,
         should_stop: Callable[[], bool] = lambda: False,
+        on_started: Callable[[int], None] = lambda _pid: None,
     ) -> None:
-        """Start the process and wait until the model is loaded.
+        """Start the process and wait until the model is loaded. ``on_started`` hears its id before that.
 
         Raises:
             LoadFailed: the backend refused, or took longer than ``limits.load_s``.
@@ -99,10 +100,11 @@ class Worker:
         # A stopped worker empties no pipe, and a prompt can be larger than one: no write may wait for ever.
         os.set_blocking(self._process.stdin.fileno(), False)
         self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
         started = time.monotonic()
         order = {**asdict(spec), "path": str(spec.path), "op": "load"}
         try:
+            self._reader.start()
+            on_started(self.pid)
             self._send(order, started + limits.load_s, should_stop)
             event = self._next(started + limits.load_s, should_stop)
         except DeadlineExceeded as error:
@@ -141,7 +143,7 @@ class Worker:
 
         try:
             times = psutil.Process(self.pid).cpu_times()
-        except psutil.Error:
+        except (psutil.Error, OSError):  # OSError: no descriptors are left, say
             return 0.0
         return float(times.user + times.system)
 
@@ -150,7 +152,7 @@ class Worker:
 
         try:
             return int(getattr(psutil.Process(self.pid).memory_info(), what, 0))
-        except psutil.Error:
+        except (psutil.Error, OSError):
             return 0
 
     def ask(
@@ -309,7 +311,8 @@ class Worker:
         self._finish()
 
     def _finish(self) -> None:
-        self._reader.join(self._limits.stop_s)
+        if self._reader.ident is not None:  # it was started
+            self._reader.join(self._limits.stop_s)
         for stream in (self._process.stdin, self._process.stdout):
             if stream and not stream.closed:
                 with contextlib.suppress(OSError):
