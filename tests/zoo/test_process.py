@@ -25,6 +25,7 @@ from sage.errors import (
     DeadlineExceeded,
     Interrupted,
     LoadFailed,
+    StoreError,
     UsageError,
     WorkerDied,
 )
@@ -403,19 +404,73 @@ def test_a_request_error_leaves_the_worker_alive(start: Start) -> None:
     assert small.alive
 
 
-def test_a_listener_that_fails_stops_the_generation(start: Start) -> None:
+@pytest.mark.parametrize("failure", [KeyboardInterrupt(), StoreError("full"), DeadlineExceeded("late")])
+def test_a_listener_that_fails_stops_the_generation(start: Start, failure: BaseException) -> None:
     worker = start({"answer": LONG, "token_s": 0.01})
     calls: list[str] = []
 
     def on_text(text: str) -> None:
         calls.append(text)
-        raise KeyboardInterrupt
+        raise failure
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(type(failure)):
         worker.ask(REQUEST, on_text)
     assert len(calls) == 1
     assert worker.alive
-    assert ask(worker, should_stop=lambda: True)[0].finish_reason == "cancelled"
+    began = time.monotonic()
+    first: list[float] = []
+    worker.ask(REQUEST, lambda _text: first.append(time.monotonic()), should_stop=lambda: bool(first))
+    assert first[0] - began < 1.0  # the answer to nobody would have taken five seconds
+
+
+GRANDPARENT = """#!/bin/sh
+{python} -c 'import os, sys, time; {first}; time.sleep(60)' &
+echo $! > "$(dirname "$0")/pid"
+exec {python} "$@"
+"""
+
+
+def grandchild_of(
+    start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch, first: str
+) -> tuple[Worker, int]:
+    """A worker that started a process, which holds the worker's pipe, and that one's id."""
+    python = folder / "python"
+    python.write_text(GRANDPARENT.format(python=sys.executable, first=first))
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    worker, pid = start({"answer": "fine"}), int((folder / "pid").read_text())
+    assert not gone(pid)
+    return worker, pid
+
+
+@pytest.mark.parametrize("how", ["close", "kill", "death"])
+def test_what_a_worker_started_ends_with_it(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    worker, grandchild = grandchild_of(start, tmp_path, monkeypatch, "pass")
+    if how == "death":
+        os.kill(worker.pid, signal.SIGKILL)
+        assert wait_until(lambda: not worker.alive, 5.0)
+    began = time.monotonic()
+    worker.kill() if how == "kill" else worker.close()
+    assert time.monotonic() - began < 0.9  # less than stop_s: the reader came to its end
+    assert wait_until(lambda: gone(grandchild), 2.0)
+    assert not worker._reader.is_alive()
+
+
+def test_who_left_the_group_and_keeps_the_pipe_does_not_hold_up_the_end(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker, stray = grandchild_of(start, tmp_path, monkeypatch, "os.setsid()")
+    assert wait_until(lambda: os.getsid(stray) == stray, 5.0)
+    try:
+        closing = threading.Thread(target=worker.close, daemon=True)
+        closing.start()
+        closing.join(4.0)
+        assert not closing.is_alive()
+    finally:
+        os.kill(stray, signal.SIGKILL)
+    worker._reader.join(5.0)
 
 
 def test_closing_twice_is_once(start: Start) -> None:

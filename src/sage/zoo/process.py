@@ -87,6 +87,7 @@ class Worker:
         self._lock = threading.Lock()
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._unsent = b""
+        self._ended = False
         with open(log or "/dev/null", "ab") as stderr:
             self._process = subprocess.Popen(
                 # -P: or a file such as ./queue.py, wherever the user stands, would be imported
@@ -107,7 +108,7 @@ class Worker:
             on_started(self.pid)
             self._send(order, started + limits.load_s, should_stop)
             event = self._next(started + limits.load_s, should_stop)
-        except DeadlineExceeded as error:
+        except _Silent as error:
             self.kill()
             raise LoadFailed(f"{spec.name} did not load within {limits.load_s:.0f} s") from error
         except _Stopped:
@@ -249,7 +250,7 @@ class Worker:
         self, order: Mapping[str, Any], wait: _Wait, characters: int, on_text: Callable[[str], None]
     ) -> dict[str, Any]:
         silence = self._limits.silence_s + characters / 3 * PREFILL_S_PER_TOKEN
-        turn = new_id("ask")
+        turn, over = new_id("ask"), False
         try:
             self._submit({**order, "id": turn}, wait.deadline, wait.should_stop)
             while True:
@@ -262,20 +263,20 @@ class Worker:
                 elif event["ev"] == "done":
                     return event
                 else:
+                    over = True
                     raise _typed(event)
         except _Stopped:
             raise _Stopped(self._cancel(turn)) from None
-        except DeadlineExceeded:
+        except _Silent:
             done = None
             if time.monotonic() >= wait.deadline:
                 done = self._cancel(turn)
             else:  # silence: it hangs
                 self.kill()
             raise _TimeUp(done, "did not finish") from None
-        except SageError:
-            raise
         except BaseException:  # Ctrl-C, or a failing on_text: leave the worker idle, not running on
-            self._cancel(turn)
+            if not over:
+                self._cancel(turn)
             raise
 
     def _too_late(self, wait: _Wait, what: str) -> DeadlineExceeded:
@@ -305,18 +306,29 @@ class Worker:
             self._lock.release()
 
     def kill(self) -> None:
-        """End the process at once and reap it."""
-        self._process.kill()
-        self._process.wait()
+        """End the process and all that it started, at once. One that the system cannot end is left to it."""
+        self._end_group()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(self._limits.stop_s)
         self._finish()
 
     def _finish(self) -> None:
-        if self._reader.ident is not None:  # it was started
+        """After the process: end what it started, and close the pipes."""
+        self._end_group()
+        self._ended = True
+        if self._reader.ident is not None:  # it closes what it reads; nobody else may while it does
             self._reader.join(self._limits.stop_s)
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream and not stream.closed:
-                with contextlib.suppress(OSError):
-                    stream.close()
+        elif self._process.stdout:
+            self._process.stdout.close()
+        if self._process.stdin and not self._process.stdin.closed:
+            with contextlib.suppress(OSError):
+                self._process.stdin.close()
+
+    def _end_group(self) -> None:
+        """Only once: later the number may be that of a stranger's group."""
+        if not self._ended:
+            with contextlib.suppress(OSError):  # nobody is left in it
+                os.killpg(self.pid, signal.SIGKILL)
 
     def _cancel(self, turn: str) -> dict[str, Any] | None:
         """Stop an order; returns its last event, or None where it failed or the worker had to be killed."""
@@ -327,7 +339,7 @@ class Worker:
                 event = self._next(deadline, lambda: False)
                 if event.get("id") == turn and event["ev"] in ("done", "error"):
                     return event if event["ev"] == "done" else None
-        except SageError:
+        except (_Silent, SageError):
             self.kill()
             return None
 
@@ -355,7 +367,7 @@ class Worker:
                 if should_stop():
                     raise _Stopped
                 if time.monotonic() >= deadline:
-                    raise DeadlineExceeded("the worker reads nothing")
+                    raise _Silent
                 if ready.poll(POLL_S * 1000):
                     with contextlib.suppress(BlockingIOError):
                         self._unsent = self._unsent[os.write(stdin.fileno(), self._unsent) :]
@@ -370,7 +382,7 @@ class Worker:
                 event = self._events.get(timeout=max(0.0, min(POLL_S, deadline - time.monotonic())))
             except queue.Empty:
                 if time.monotonic() >= deadline:
-                    raise DeadlineExceeded("no word from the worker") from None
+                    raise _Silent from None
                 continue
             if event is None:
                 self._events.put(None)  # the end stays visible to the next call
@@ -381,7 +393,7 @@ class Worker:
         stdout = self._process.stdout
         assert stdout is not None  # noqa: S101  opened with PIPE above
         # A line that cannot be read was cut off: the process is dying, or is treated as if it were.
-        with contextlib.suppress(ValueError, OSError):
+        with contextlib.suppress(ValueError, OSError), stdout:
             for line in stdout:
                 event = json.loads(line)
                 if not isinstance(event, dict):
@@ -394,7 +406,7 @@ class Worker:
             code = self._process.wait(self._limits.stop_s)
         except subprocess.TimeoutExpired:
             self.kill()
-            code = self._process.returncode
+            code = -signal.SIGKILL
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         hint = "Ask again; where memory is short, lower models.context or choose a smaller model"
         return WorkerDied(f"The worker of {self.spec.name} died ({how}).", mend=hint)
@@ -418,6 +430,10 @@ class _Stopped(Exception):  # noqa: N818  a signal between two methods, never se
 
     def __init__(self, done: dict[str, Any] | None = None) -> None:
         self.done = done
+
+
+class _Silent(Exception):  # noqa: N818  likewise
+    """No word came, or none was read, until the time that was set for it."""
 
 
 class _TimeUp(Exception):  # noqa: N818  likewise
