@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import linecache
 import os
 import signal
 import subprocess
@@ -11,12 +12,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
 from sage.errors import HomeInUse, Interrupted, StoreError
+from sage.zoo import lease as module
 from sage.zoo.lease import Holder, Lease, Unshared, holder
 
 LESSEE = Path(__file__).with_name("lessee.py")
@@ -211,7 +214,7 @@ def test_a_suspended_holder_is_named_with_what_helps(lessee: StartLessee, home: 
     os.kill(first.pid, signal.SIGSTOP)
     try:
         with pytest.raises(HomeInUse, match="is suspended") as refused:
-            lease_of(home, wait_s=0.1)._enter(never, 0.1)
+            lease_of(home, wait_s=0.1)._enter(object(), never, 0.1)
         assert refused.value.mend.startswith(f"kill -CONT {first.pid}")
     finally:
         os.kill(first.pid, signal.SIGCONT)
@@ -263,6 +266,94 @@ def test_closing_ends_a_wait(lessee: StartLessee, home: Path) -> None:
     assert ended
 
 
+class CtrlC:
+    """Traces the code of some functions and interrupts it before the ``number``th of its lines."""
+
+    def __init__(self, number: int) -> None:
+        self._left = number
+        self._codes = {f.__code__ for f in (Lease._enter, Lease.let_go, Lease.use.__wrapped__)}  # type: ignore[attr-defined]
+
+    def __enter__(self) -> CtrlC:
+        self._before = sys.gettrace()
+        sys.settrace(self._trace)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        sys.settrace(self._before)
+
+    @property
+    def came(self) -> bool:
+        return self._left < 0
+
+    at = ""
+    """The line before which it came."""
+
+    def _trace(self, frame: Any, event: str, _arg: object) -> Any:
+        if frame.f_code not in self._codes:
+            return None
+        if event == "line":
+            if self._left == 0:
+                self._left = -1
+                self.at = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+                raise KeyboardInterrupt
+            self._left -= 1
+        return self._trace
+
+
+TIDYING = ("self._change(me", "with self._changed", "if me in self._users", "self._users.remove(me)")
+"""The lines that take back: whatever does not come to them is left until the end."""
+
+
+def test_ctrl_c_between_any_two_lines_keeps_nobody_waiting(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IDLE_S", 0.0)
+    monkeypatch.setattr(module, "GRACE_S", 0.0)
+    monkeypatch.setattr(module, "CLOSE_S", 0.2)
+    for number in range(200):
+        lease = lease_of(home)
+        with suppress(KeyboardInterrupt), CtrlC(number) as ctrl_c:
+            for _ in range(2):
+                with lease.use(should_stop=never, timeout=1.0):
+                    pass
+            assert lease.let_go(lambda: True)
+        if not ctrl_c.came:
+            break
+        if not ctrl_c.at.startswith(TIDYING):
+            assert not lease._users, ctrl_c.at
+            assert lease.held == (holder(home) is not None), ctrl_c.at
+            assert lease._changer is None, ctrl_c.at
+        began = time.monotonic()
+        lease.close()
+        assert time.monotonic() - began < 1.0, ctrl_c.at
+        assert holder(home) is None
+    assert 30 < number < 199  # every line had its turn
+
+
+def test_closing_does_not_wait_for_ever_for_who_changes_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "IDLE_S", 0.0)
+    monkeypatch.setattr(module, "CLOSE_S", 0.3)
+    lease, hang, begun = lease_of(home), threading.Event(), threading.Event()
+    with lease.use(should_stop=never, timeout=1.0):
+        pass
+
+    def unload() -> bool:
+        begun.set()
+        return hang.wait(10.0)
+
+    hanging = threading.Thread(target=lease.let_go, args=(unload,))
+    hanging.start()
+    assert begun.wait(5.0)
+    began = time.monotonic()
+    lease.close()
+    assert time.monotonic() - began < 2.0
+    assert holder(home) is None
+    hang.set()
+    hanging.join(5.0)
+
+
 def test_a_deleted_lock_file_locks_nothing(home: Path) -> None:
     """Who cleans up SAGE_HOME by hand makes no second holder of the same name."""
     path = home / "run" / "owner.lock"
@@ -283,7 +374,7 @@ def test_a_file_system_without_locks_is_named(home: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(fcntl, "flock", flock)
     with pytest.raises(StoreError, match="cannot be locked") as refused:
-        lease_of(home)._enter(never, 1.0)
+        lease_of(home)._enter(object(), never, 1.0)
     assert "SAGE_HOME" in refused.value.mend
 
 
@@ -293,7 +384,7 @@ def test_a_lock_without_a_note_is_waited_for_too(home: Path) -> None:
     held = os.open(home / "run" / "owner.lock", os.O_RDWR | os.O_CREAT)
     fcntl.flock(held, fcntl.LOCK_EX)
     with pytest.raises(HomeInUse, match="another process holds"):
-        lease_of(home)._enter(never, 0.1)
+        lease_of(home)._enter(object(), never, 0.1)
     os.close(held)
 
 

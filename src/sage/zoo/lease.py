@@ -50,6 +50,9 @@ WANTED_S = 1.0
 GRACE_S = 0.5
 """Who handed over stands back this long, so that the one who asked comes first."""
 
+CLOSE_S = 15.0
+"""A change of hands that takes longer is not waited for at the end: the lock ends with the process."""
+
 UNTOLD_S = 0.3
 """A lock that is held this long by nobody known is worth a word; a look at it takes far less."""
 
@@ -120,9 +123,11 @@ class Lease:
         self._changed = threading.Condition()
         self._lock: int | None = None  # the descriptor, while it is held
         self._before_release: Callable[[], None] = lambda: None
-        self._changing = False  # one thread takes it or gives it back; the others wait
+        # Who changes it, and who uses it, are kept by name: Ctrl-C may come between any two steps, and then
+        # each takes back what it really had.
+        self._changer: object | None = None  # takes it or gives it back; the others wait
+        self._users: set[object] = set()
         self._closed = False
-        self._users = 0
         self._taken_at = self._used_at = self._wanted_at = self._left_at = float("-inf")
 
     @property
@@ -138,95 +143,99 @@ class Lease:
             HomeInUse: the holder did not let go in time. Interrupted: stopped while waiting.
             StoreError: locks do not work where the home lies.
         """
-        self._enter(should_stop, min(timeout, self._wait_s))
+        me = object()
         try:
+            self._enter(me, should_stop, min(timeout, self._wait_s))
             yield
         finally:
             with self._changed:
-                self._users -= 1
-                self._used_at = time.monotonic()
-                self._changed.notify_all()
+                if me in self._users:
+                    self._users.remove(me)
+                    self._used_at = time.monotonic()
+                    self._changed.notify_all()
 
     def let_go(self, unload: Callable[[], bool]) -> bool:
         """Another process asks: give the right back if nobody uses it and ``unload`` could end every model.
 
         False where it is in use; once this process has had its time, new users wait until it is given back.
         """
-        with self._changed:
-            now = time.monotonic()
-            self._wanted_at = now
-            idle = now - self._used_at >= IDLE_S or now - self._taken_at >= self._hold_s
-            if self._changing or self._users or not idle:
-                return False
-            if self._lock is None:
-                return True
-            self._changing = True
-        done = False
+        me, done = object(), False
         try:
+            with self._changed:
+                now = time.monotonic()
+                self._wanted_at = now
+                idle = now - self._used_at >= IDLE_S or now - self._taken_at >= self._hold_s
+                if self._changer or self._users or not idle:
+                    return False
+                if self._lock is None:
+                    return True
+                self._changer = me
             done = unload()
         finally:
-            self._change(give_back=done)
+            self._change(me, give_back=done)
         return done
 
     def close(self) -> None:
         """Give the right back for good; every model has been unloaded."""
-        with self._changed:
-            self._closed = True
-            while self._changing:
-                self._changed.wait(POLL_S)
-            self._changing = True
-        self._change(give_back=True)
+        until = time.monotonic() + CLOSE_S
+        me = object()
+        try:
+            with self._changed:
+                self._closed = True
+                while self._changer and time.monotonic() < until:
+                    self._changed.wait(POLL_S)
+                self._changer = me
+        finally:
+            self._change(me, give_back=True)
 
-    def _change(self, *, give_back: bool) -> None:
-        """End a change of hands that was begun by setting ``_changing``."""
+    def _change(self, me: object, *, give_back: bool) -> None:
+        """End the change of hands that ``me`` began; nothing where another is at it, or nobody."""
+        if self._changer is not me:
+            return
         try:
             if give_back and self._lock is not None:
                 self._before_release()
+                self._before_release = lambda: None
                 _unlock(self._lock)
                 self._lock = None
                 self._left_at = time.monotonic()
         finally:
             with self._changed:
-                self._changing = False
+                self._changer = None
                 self._changed.notify_all()
 
-    def _enter(self, should_stop: Callable[[], bool], timeout: float) -> None:
-        """Count as a user, after the lock was taken where it was not held."""
+    def _enter(self, me: object, should_stop: Callable[[], bool], timeout: float) -> None:
+        """Count ``me`` as a user, after the lock was taken where it was not held."""
         deadline = time.monotonic() + timeout
-        while True:
-            with self._changed:
-                if self._closed:
-                    raise Interrupted("No model is loaded any more: SAGE is ending.")
-                if not self._changing and self._lock is None:
-                    self._changing = True
-                    break
-                if not self._changing and not self._owed():
-                    self._users += 1
-                    return
-                self._changed.wait(POLL_S)
-            self._check(should_stop, deadline, None)
         try:
-            lock = self._take(lambda: should_stop() or self._closed, deadline)
-            try:
-                self._before_release = self._on_taken()
-            except BaseException:
-                _unlock(lock)
-                raise
+            while True:
+                with self._changed:
+                    if self._closed:
+                        raise Interrupted("No model is loaded any more: SAGE is ending.")
+                    if not self._changer and self._lock is None:
+                        self._changer = me
+                        break
+                    if not self._changer and not self._owed():
+                        self._users.add(me)
+                        return
+                    self._changed.wait(POLL_S)
+                self._check(should_stop, deadline, None)
+            self._take(lambda: should_stop() or self._closed, deadline)
+            self._before_release = self._on_taken()
             with self._changed:
-                self._lock = lock
                 self._taken_at = self._used_at = time.monotonic()
                 self._wanted_at = float("-inf")
-                self._users += 1
+                self._users.add(me)
         finally:
-            self._change(give_back=False)
+            self._change(me, give_back=me not in self._users)
 
     def _owed(self) -> bool:
         """Whether it is somebody else's turn: new users would keep them out for ever."""
         now = time.monotonic()
         return now - self._wanted_at < WANTED_S and now - self._taken_at >= self._hold_s
 
-    def _take(self, should_stop: Callable[[], bool], deadline: float) -> int:
-        """The descriptor of the locked file, once nobody else holds it."""
+    def _take(self, should_stop: Callable[[], bool], deadline: float) -> None:
+        """Lock the file, once nobody else holds it."""
         began, told = time.monotonic(), False
         while time.monotonic() < self._left_at + GRACE_S:
             self._check(should_stop, float("inf"), None)
@@ -235,13 +244,13 @@ class Lease:
             lock = _open(self._home)
             try:
                 if _try(lock, fcntl.LOCK_EX) and _is_current(lock, self._home):
+                    self._lock = lock
                     _write(lock)
-                    return lock
+                    return
                 found = _read(lock)
-            except BaseException:
-                os.close(lock)
-                raise
-            os.close(lock)
+            finally:
+                if self._lock != lock:
+                    os.close(lock)
             known = found is not None and _lives(found.pid)
             if not told and (known or time.monotonic() >= began + UNTOLD_S):
                 self._on_wait(found or Holder(pid=0, command=""))
