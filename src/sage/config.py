@@ -135,6 +135,9 @@ class ModelSettings(_Section):
         description="How long to wait for another process that uses the models of this SAGE_HOME; 0 waits "
         "for none that is busy.",
     )
+    queue: int = Field(
+        512, ge=1, description="How many requests may wait for models; one more is refused at once."
+    )
     offline: bool = Field(False, description="Never use the network, not even to pull.")
     remote_hosts: tuple[str, ...] = Field(
         ("127.0.0.1", "localhost", "::1"),

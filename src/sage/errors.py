@@ -49,6 +49,7 @@ __all__ = [
     "NoCandidate",
     "NoDiskSpace",
     "NotFound",
+    "QueueFull",
     "RateLimited",
     "RemoteFailed",
     "ResourceError",
@@ -178,6 +179,10 @@ class RateLimited(RemoteFailed):
     def __init__(self, message: str, *, mend: str = "", retry_after_s: float = 0.0) -> None:
         super().__init__(message, mend=mend)
         self.retry_after_s = retry_after_s
+
+
+class QueueFull(ResourceError):
+    """So many requests wait for models that another would wait too long."""
 
 
 class HomeInUse(ResourceError):

@@ -107,7 +107,23 @@ def test_the_weights_of_loaded_models_are_not_free() -> None:
     memory = Memory(8 * GIB, 7 * GIB)  # 5 GiB of it are clean pages of a loaded model's file
     assert budget_bytes(memory, 0.0, loaded=6 * GIB, mapped=5 * GIB) == GIB
     assert budget_bytes(memory, 0.0, loaded=7 * GIB, mapped=7 * GIB) == -GIB
-    assert budget_bytes(memory, 7.0, loaded=5 * GIB, mapped=5 * GIB) == 7_000_000_000 - 5 * GIB
+    assert budget_bytes(memory, 6.0, loaded=5 * GIB, mapped=5 * GIB) == 6_000_000_000 - 5 * GIB
+
+
+@given(
+    total=st.integers(2**32, 2**36),
+    share=st.floats(0, 1),
+    limit_gb=st.floats(0.1, 100),
+    own=SIZES,
+    mapped=SIZES,
+)
+def test_a_limit_never_allows_more_than_there_is(
+    total: int, share: float, limit_gb: float, own: int, mapped: int
+) -> None:
+    memory, loaded = Memory(total, int(total * share)), own + mapped
+    limited = budget_bytes(memory, limit_gb, loaded=loaded, mapped=mapped)
+    assert limited <= budget_bytes(memory, 0.0, loaded=loaded, mapped=mapped)
+    assert loaded + limited <= limit_gb * 1e9
 
 
 def test_the_kernel_reads_memory_and_nothing_else(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

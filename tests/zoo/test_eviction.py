@@ -1,53 +1,51 @@
-"""The plan that makes room: whom it sends away, in which order, and when it refuses."""
+"""The plan that makes room: whom it sends away, in which order, and what a refusal says."""
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage.errors import DoesNotFit
-from sage.zoo.eviction import Loaded, make_room
+from sage.zoo.eviction import Occupant, does_not_fit, victims
 
 SIZES = st.integers(0, 10_000)
 
 
 @st.composite
-def residents(draw: st.DrawFn) -> list[Loaded]:
+def occupants(draw: st.DrawFn) -> list[Occupant]:
     count = draw(st.integers(0, 8))
     order = draw(st.permutations(range(count)))
-    return [
-        Loaded(name=f"m{i}", bytes=draw(SIZES), last_used=float(order[i]), busy=draw(st.booleans()))
-        for i in range(count)
-    ]
+    return [Occupant(name=f"m{i}", bytes=draw(SIZES), last_used=float(order[i])) for i in range(count)]
 
 
-@given(need=SIZES, free=st.integers(-1000, 10_000), loaded=residents())
-def test_the_plan(need: int, free: int, loaded: list[Loaded]) -> None:
-    idle = sorted((m for m in loaded if not m.busy), key=lambda m: m.last_used)
-    if need > free + sum(m.bytes for m in idle):
-        with pytest.raises(DoesNotFit):
-            make_room(need, free, loaded, name="new")
+@given(need=SIZES, free=st.integers(-1000, 10_000), loaded=occupants())
+def test_the_plan(need: int, free: int, loaded: list[Occupant]) -> None:
+    sizes = {m.name: m.bytes for m in loaded}
+    chosen = victims(need, free, loaded)
+    if need > free + sum(sizes.values()):
+        assert chosen is None
         return
-    victims = make_room(need, free, loaded, name="new")
-    assert list(victims) == [m.name for m in idle][: len(victims)]  # idle ones only, oldest first
-    freed = [m.bytes for m in idle][: len(victims)]
-    assert free + sum(freed) >= need
-    if victims:
-        assert free + sum(freed[:-1]) < need  # one fewer would not have been enough
+    assert chosen is not None
+    room = free + sum(sizes[name] for name in chosen)
+    assert room >= need
+    assert all(room - sizes[name] < need for name in chosen)  # nobody goes for nothing
+    oldest = [m.name for m in sorted(loaded, key=lambda m: m.last_used)]
+    assert list(chosen) == [name for name in oldest if name in chosen]
+    if chosen:  # and nobody younger than those without whom the older ones are not enough
+        last = oldest.index(chosen[-1])
+        assert free + sum(sizes[name] for name in oldest[:last]) < need
+
+
+def test_whom_a_larger_one_makes_needless_stays_and_the_dearest_first() -> None:
+    def small(name: str, worth: float) -> Occupant:
+        return Occupant(name=name, bytes=10, last_used=0.0, worth=worth)
+
+    large = Occupant(name="large", bytes=95, last_used=0.0, worth=10.0)
+    assert victims(100, 0, [small("cheap", 0.1), small("dear", 0.2), large]) == ("cheap", "large")
+    assert victims(90, 0, [small("cheap", 0.1), small("dear", 0.2), large]) == ("large",)
 
 
 def test_a_refusal_says_need_and_free() -> None:
-    loaded = [
-        Loaded(name="idle", bytes=200_000_000, last_used=1.0),
-        Loaded(name="busy", bytes=900_000_000, last_used=0.0, busy=True),
-    ]
-    with pytest.raises(DoesNotFit) as caught:
-        make_room(500_000_000, 100_000_000, loaded, name="big")
-    assert caught.value.message == "big needs 500 MB of memory; 300 MB can be made free."
-    assert caught.value.mend
-
-
-def test_a_floor_that_is_broken_already_counts_as_nothing_free() -> None:
-    with pytest.raises(DoesNotFit, match="0 MB can be made free"):
-        make_room(1_000_000, -5_000_000, [], name="small")
+    error = does_not_fit("big", 500_000_000, 300_000_000)
+    assert error.message == "big needs 500 MB of memory; 300 MB can be made free."
+    assert error.mend
+    assert "0 MB can be made free" in does_not_fit("small", 1_000_000, -5_000_000).message

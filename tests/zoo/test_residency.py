@@ -9,7 +9,16 @@ from collections.abc import Iterable
 
 import pytest
 
-from sage.errors import DeadlineExceeded, DoesNotFit, Interrupted, LoadFailed, UnsafeFile, WorkerDied
+from sage.errors import (
+    DeadlineExceeded,
+    DoesNotFit,
+    Interrupted,
+    LoadFailed,
+    QueueFull,
+    SageError,
+    UnsafeFile,
+    WorkerDied,
+)
 from sage.zoo.residency import Residency
 from sage.zoo.signals import (
     Appraised,
@@ -17,6 +26,7 @@ from sage.zoo.signals import (
     Failed,
     Gone,
     Grant,
+    LetGo,
     Load,
     Loaded,
     PrefetchAsked,
@@ -36,11 +46,11 @@ from sage.zoo.signals import (
 class Bench:
     """A residency whose effects are read as short words."""
 
-    def __init__(self, budget: int) -> None:
-        self.machine = Residency(budget)
+    def __init__(self, budget: int, **more: int) -> None:
+        self.machine = Residency(budget, **more)
         self.now = 0.0
         self.asked = 0
-        self.refusals: dict[str, Exception] = {}
+        self.refusals: dict[str, SageError] = {}
 
     def send(self, signal: Signal) -> list[str]:
         effects = self.machine.handle(signal, self.now)
@@ -351,6 +361,75 @@ def test_a_request_joins_the_load_it_wants_and_stops_any_other() -> None:
     assert bench.send(PrefetchAsked(model="b", bytes=4)) == ["load b"]
     assert bench.ask("c", 6) == ["unload b"]
     assert bench.send(Failed(model="b", error=Interrupted("stopped"))) == ["load c"]
+
+
+@pytest.mark.parametrize("signal", [LetGo(reason="asked"), UnloadAsked(model="c")])
+def test_what_was_to_be_loaded_ahead_is_forgotten_when_it_is_to_leave(signal: Signal) -> None:
+    bench = Bench(10)
+    bench.have("a", 4)
+    bench.have("b", 4)
+    bench.send(Appraised(worth={"a": 0.2, "b": 0.1, "c": 0.15}))
+    assert bench.send(PrefetchAsked(model="c", bytes=4)) == ["unload b"]
+    bench.send(signal)
+    assert bench.send(Gone(model="b")) == []
+
+
+def test_after_the_memory_was_let_go_only_a_request_brings_models_back() -> None:
+    bench = Bench(10)
+    assert bench.send(PrefetchAsked(model="b", bytes=4)) == []  # nobody has asked yet
+    bench.have("a", 4)
+    assert bench.send(LetGo(reason="asked")) == ["unload a"]
+    bench.send(Gone(model="a"))
+    assert bench.send(PrefetchAsked(model="b", bytes=4)) == []
+    bench.have("a", 4)
+    assert bench.send(PrefetchAsked(model="b", bytes=4)) == ["load b"]
+
+
+def test_a_model_that_is_told_to_leave_while_it_loads_does_and_who_waits_is_told() -> None:
+    bench = Bench(10)
+    bench.ask("a", 6)
+    bench.ask("b", 6)
+    assert bench.send(UnloadAsked(model="a")) == ["refuse a1", "unload a"]
+    assert isinstance(bench.refusals["a1"], Interrupted)
+    assert bench.send(Failed(model="a", error=Interrupted("stopped"))) == ["load b"]
+
+
+def test_who_cannot_wait_for_a_load_sends_nobody_away_for_it() -> None:
+    bench = Bench(100)
+    bench.have("big", 90, load_s=30.0)
+    bench.ask("warm", 50)
+    bench.send(Gone(model="big"))
+    bench.send(Loaded(model="warm", bytes=50))
+    bench.done("warm2", size=50)
+    assert bench.ask("big", 90, patience=29.0) == ["refuse big3"]
+    assert isinstance(bench.refusals["big3"], DeadlineExceeded)
+    assert bench.ask("big", 90, patience=31.0) == ["unload warm"]
+    bench.send(Gone(model="warm"))
+    bench.now += 2.0
+    assert bench.send(Withdrawn(id="big4")) == ["unload big"]
+
+
+def test_a_load_that_is_half_done_is_not_thrown_away() -> None:
+    bench = Bench(10)
+    bench.have("a", 4, load_s=10.0)
+    bench.send(UnloadAsked(model="a"))
+    bench.send(Gone(model="a"))
+    bench.ask("a", 4, patience=6.0)
+    bench.now += 6.0
+    assert bench.send(Ticked()) == ["refuse a2"]
+    assert bench.send(Loaded(model="a", bytes=4)) == []
+    assert bench.ask("a", 4) == ["grant a3"]
+
+
+def test_the_line_has_an_end() -> None:
+    bench = Bench(10, queue=2)
+    bench.ask("a", 4)
+    bench.ask("a", 4)
+    assert bench.ask("a", 4) == ["refuse a3"]
+    assert isinstance(bench.refusals["a3"], QueueFull)
+    assert "models.queue" in bench.refusals["a3"].mend
+    bench.send(Loaded(model="a", bytes=4))  # and with it the first one leaves the line
+    assert bench.ask("a", 4) == []
 
 
 def test_what_is_asked_to_leave_finishes_its_answer() -> None:

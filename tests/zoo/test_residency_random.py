@@ -18,6 +18,7 @@ from sage.zoo.signals import (
     Failed,
     Gone,
     Grant,
+    LetGo,
     Load,
     Loaded,
     PrefetchAsked,
@@ -59,6 +60,8 @@ class World:
     loads: int = 0
     refused: dict[str, int] = field(default_factory=dict)
     closed: bool = False
+    fresh: bool = True
+    """Nobody asked since the start, or since the memory was let go: nothing may be loaded."""
 
     def send(self, signal: Signal) -> None:
         if isinstance(signal, Pressed):
@@ -67,6 +70,7 @@ class World:
             match effect:
                 case Load():
                     assert effect.model not in self.processes
+                    assert not self.fresh, "the memory is another's"
                     self.processes[effect.model] = Process(effect.bytes)
                     self.loads += 1
                     used = sum(process.bytes for process in self.processes.values())
@@ -117,6 +121,7 @@ class World:
         self.asked += 1
         name = f"r{self.asked}"
         self.open[name] = (model, self.now + patience)
+        self.fresh = False
         self.send(Requested(id=name, model=model, bytes=size or MODELS[model], deadline=self.now + patience))
 
     def loaded(self, model: str, factor: float) -> None:
@@ -151,6 +156,12 @@ class World:
             if process and process.serving == request:
                 process.serving = ""
         self.send(Withdrawn(id=request))
+
+    def let_go(self) -> None:
+        """As the owner does it: only while nothing is in use or waited for."""
+        if self.residency.idle:
+            self.fresh = True
+            self.send(LetGo(reason="asked"))
 
     def settle_down(self) -> None:
         """No more requests: everything that was asked comes to an end."""
@@ -202,6 +213,8 @@ def step(world: World, chance: random.Random) -> None:
         world.gone(chance.choice(loaded))
     elif dice < 0.88:
         world.send(Pressed(budget=chance.choice((100, 100, 100, 60, 150))))
+    elif dice < 0.885:
+        world.let_go()
     elif dice < 0.90:
         world.send(UnloadAsked(model=chance.choice(names)))
     elif dice < 0.94:
@@ -226,7 +239,7 @@ def test_a_long_random_life(seed: int) -> None:
     world = drive(seed, 20_000)
     assert world.grants > 2_000
     assert world.loads > 500
-    assert set(world.refused) == {"DeadlineExceeded", "DoesNotFit", "LoadFailed"}
+    assert set(world.refused) == {"DeadlineExceeded", "DoesNotFit", "Interrupted", "LoadFailed"}
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -327,6 +340,10 @@ class Life(RuleBasedStateMachine):
     @rule(model=NAMES)
     def dismiss(self, model: str) -> None:
         self.world.send(UnloadAsked(model=model))
+
+    @rule()
+    def let_go(self) -> None:
+        self.world.let_go()
 
     @rule(model=NAMES)
     def prefetch(self, model: str) -> None:

@@ -33,10 +33,8 @@ def budget_bytes(memory: Memory, limit_gb: float, *, loaded: int = 0, mapped: in
 
     ``mapped`` is the part of ``loaded`` that belongs to files. The system counts it as available, but loaded
     models need it: another model in its place would make them read their weights from the disk for every
-    token. So without a limit it is taken off. The result is below 0 where models have outgrown what there
-    is, so that whoever unloads some of them knows what is left.
+    token. So it is taken off. The result is below 0 where models have outgrown what there is, so that whoever
+    unloads some of them knows what is left.
     """
-    free = memory.available - memory_floor(memory.total)
-    if limit_gb > 0:
-        return min(max(0, free), int(limit_gb * GB) - loaded)
-    return max(-loaded, free - mapped)
+    unlimited = max(-loaded, memory.available - memory_floor(memory.total) - mapped)
+    return min(unlimited, int(limit_gb * GB) - loaded) if limit_gb > 0 else unlimited

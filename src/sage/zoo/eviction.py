@@ -10,39 +10,44 @@ from dataclasses import dataclass
 
 from sage.errors import DoesNotFit
 
-__all__ = ["Loaded", "make_room"]
+__all__ = ["Occupant", "does_not_fit", "victims"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Loaded:
-    """A model in memory: what it occupies, when it was last used (any rising number), whether now, and what
+class Occupant:
+    """A model in memory that may leave: what it occupies, when it was last used (any rising number), and what
     permission would be lost without it (0: nobody said)."""
 
     name: str
     bytes: int
     last_used: float
-    busy: bool = False
     worth: float = 0.0
 
 
-def make_room(need: int, free: int, loaded: Sequence[Loaded], *, name: str) -> tuple[str, ...]:
-    """The models to unload, least worth a byte first, then least recently used, so that ``need`` bytes are
-    free.
+def victims(need: int, free: int, occupants: Sequence[Occupant]) -> tuple[str, ...] | None:
+    """The models to unload so that ``need`` bytes are free; None where not even all of them are enough.
 
-    Raises:
-        DoesNotFit: not even without every idle model; says need and free.
+    Chosen are those that are least worth a byte, then those least recently used. Whom a larger one makes
+    needless stays, the dearest first.
     """
-    victims: list[str] = []
-    for model in sorted(
-        (m for m in loaded if not m.busy), key=lambda m: (m.worth / max(1, m.bytes), m.last_used)
-    ):
+    chosen: list[Occupant] = []
+    for model in sorted(occupants, key=lambda m: (m.worth / max(1, m.bytes), m.last_used)):
         if need <= free:
             break
-        victims.append(model.name)
+        chosen.append(model)
         free += model.bytes
     if need > free:
-        raise DoesNotFit(
-            f"{name} needs {need / 1e6:.0f} MB of memory; {max(free, 0) / 1e6:.0f} MB can be made free.",
-            mend="Free memory, lower models.context, or raise models.memory_limit_gb where it is set",
-        )
-    return tuple(victims)
+        return None
+    for model in reversed(chosen):
+        if need <= free - model.bytes:
+            chosen.remove(model)
+            free -= model.bytes
+    return tuple(model.name for model in chosen)
+
+
+def does_not_fit(name: str, need: int, free: int) -> DoesNotFit:
+    """The refusal of a model for which not even everybody who may leave makes room; sizes in bytes."""
+    return DoesNotFit(
+        f"{name} needs {need / 1e6:.0f} MB of memory; {max(free, 0) / 1e6:.0f} MB can be made free.",
+        mend="Free memory, lower models.context, or raise models.memory_limit_gb where it is set",
+    )

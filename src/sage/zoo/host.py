@@ -149,10 +149,10 @@ class Host:
         """Load a model that may be wanted soon, if nothing else is going on; returns at once.
 
         It takes free room, or that of models which are worth less (``appraise``). A request for it joins
-        the load, any other load stops it. Without a loaded model nothing is done: the home may be another
-        process's by now.
+        the load, any other load stops it. Before the first request, and after the memory was let go until the
+        next one, nothing is done: the home may be another process's.
         """
-        if self._owner.staying and card.name not in self._owner.staying:
+        if card.name not in self._owner.staying:
             with contextlib.suppress(SageError):
                 size = self._need(card)
                 self._owner.post(lambda: self._owner.prefetch(card, size))

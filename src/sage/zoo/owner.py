@@ -28,12 +28,13 @@ from sage.zoo.card import ModelCard
 from sage.zoo.launch import worker_limits, worker_spec
 from sage.zoo.notes import erase_note, worker_log, write_note
 from sage.zoo.process import Worker
-from sage.zoo.residency import Residency, Standing
+from sage.zoo.residency import Residency
 from sage.zoo.signals import (
     Effect,
     Failed,
     Gone,
     Grant,
+    LetGo,
     Load,
     Loaded,
     PrefetchAsked,
@@ -43,6 +44,7 @@ from sage.zoo.signals import (
     Served,
     ShutDown,
     Signal,
+    Standing,
     Ticked,
     Unload,
     UnloadAsked,
@@ -119,7 +121,7 @@ class Owner:
         self._free_bytes = free_bytes
         self._bus = bus
         self._clock = clock
-        self._residency = Residency()
+        self._residency = Residency(queue=settings.queue)
         self._residents: dict[str, Resident] = {}
         self._callers: dict[str, Caller] = {}
         self._cards: dict[str, ModelCard] = {}
@@ -230,8 +232,7 @@ class Owner:
         if not self._residency.idle:
             return None
         leaving = list(self._residents.values())
-        for name in list(self._residents):
-            self.feed(UnloadAsked(model=name, reason=reason))
+        self.feed(LetGo(reason=reason))
         return leaving
 
     def _run(self) -> None:

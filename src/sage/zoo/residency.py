@@ -21,12 +21,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import assert_never
 
-from sage.errors import DeadlineExceeded, DoesNotFit, Interrupted, SageError
-from sage.zoo import eviction
+from sage.errors import DeadlineExceeded, Interrupted, QueueFull, SageError
 from sage.zoo.breaker import Breaker
-from sage.zoo.eviction import make_room
+from sage.zoo.eviction import Occupant, does_not_fit, victims
 from sage.zoo.footprint import Footprints
 from sage.zoo.signals import (
     Appraised,
@@ -34,8 +33,10 @@ from sage.zoo.signals import (
     Failed,
     Gone,
     Grant,
+    LetGo,
     Load,
     Loaded,
+    Phase,
     PrefetchAsked,
     Pressed,
     Refuse,
@@ -43,6 +44,7 @@ from sage.zoo.signals import (
     Served,
     ShutDown,
     Signal,
+    Standing,
     Ticked,
     Unload,
     UnloadAsked,
@@ -50,24 +52,10 @@ from sage.zoo.signals import (
     Withdrawn,
 )
 
-__all__ = ["Phase", "Residency", "Standing"]
+__all__ = ["Residency"]
 
-Phase = Literal["loading", "loaded", "leaving"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Standing:
-    """How one model stands. ``since`` is when its phase began, ``waiting`` counts who waits for it;
-    ``leaves`` is true from when it was decided, which may be before it has finished an answer."""
-
-    name: str
-    phase: Phase
-    bytes: int
-    since: float
-    last_used: float
-    busy: bool
-    waiting: int
-    leaves: bool
+QUEUE = 512
+"""Who comes later than so many would wait for minutes, and each signal looks at everybody who waits."""
 
 
 @dataclass(slots=True)
@@ -109,11 +97,13 @@ class _Pass:
 class Residency:
     """See the module. Use it from one thread; ``now`` must never go back."""
 
-    def __init__(self, budget: int = 0) -> None:
-        """``budget`` is what all models together may take, in bytes, until the first ``Pressed``."""
+    def __init__(self, budget: int = 0, *, queue: int = QUEUE) -> None:
+        """``budget`` is what all models together may take, in bytes, until the first ``Pressed``; ``queue`` is
+        how many requests may wait."""
         self.breaker = Breaker()
         self.footprints = Footprints()
         self._budget = budget
+        self._queue = queue
         self._models: dict[str, _Model] = {}
         self._line: dict[str, _Waiter] = {}
         self._granted: dict[str, str] = {}
@@ -122,6 +112,7 @@ class Residency:
         self._claims: dict[str, tuple[str, ...]] = {}
         self._told: set[str] = set()
         self._wish = ""
+        self._holds = False
         self._wake = math.inf
         self._closed = False
         self._out: list[Effect] = []
@@ -170,7 +161,7 @@ class Residency:
         self._out = []
         self._take_in(signal, now)
         self._expire(now)
-        self._stop_needless_loads()
+        self._stop_needless_loads(now)
         self._part_with_condemned()
         self._relieve()
         self._walk(now)
@@ -200,12 +191,14 @@ class Residency:
             case Appraised():
                 self._worth = signal.worth
             case UnloadAsked():
-                model = self._models.get(signal.model)
-                if model and (model.phase == "loaded" or model.prefetched):
-                    model.condemned = model.condemned or signal.reason
+                self._condemn(signal.model, signal.reason)
+            case LetGo():
+                self._wish, self._holds = "", False
+                for name in self._models:
+                    self._condemn(name, signal.reason)
             case PrefetchAsked():
                 self.footprints.estimated(signal.model, signal.bytes)
-                self._wish = signal.model if self.idle and not self._closed else ""
+                self._wish = signal.model if self.idle and self._holds and not self._closed else ""
             case ShutDown():
                 self._closed, self._wish = True, ""
                 for waiter in list(self._line.values()):
@@ -217,12 +210,27 @@ class Residency:
             case _:
                 assert_never(signal)
 
+    def _condemn(self, name: str, reason: str) -> None:
+        """Nobody is given this model any more, nor will it be loaded unless somebody asks anew."""
+        if self._wish == name:
+            self._wish = ""
+        model = self._models.get(name)
+        if model is None or model.phase == "leaving":
+            return
+        model.condemned = model.condemned or reason
+        if model.phase == "loading":
+            self._refuse_all(name, Interrupted(f"{name} was told to leave while it was loading."))
+
     def _requested(self, request: Requested, now: float) -> None:
+        self._holds = True
         if request.unfit is None:
             self.footprints.estimated(request.model, request.bytes)
         self._line[request.id] = _Waiter(request, now)
         if self._closed:
             self._refuse(request.id, _ending(request.model))
+        elif len(self._line) > self._queue:
+            text = f"{self._queue} requests wait for models already."
+            self._refuse(request.id, QueueFull(text, mend="Ask again later, or raise models.queue"))
         elif refusal := self.breaker.refusal(request.model, now):
             self._refuse(request.id, refusal)
 
@@ -289,13 +297,17 @@ class Residency:
                 error = DeadlineExceeded(f"{name} {what}.", mend="Allow more time, or ask for less at once")
                 self._refuse(waiter.request.id, error)
 
-    def _stop_needless_loads(self) -> None:
+    def _stop_needless_loads(self, now: float) -> None:
+        """A load that nobody waits for any more ends, or what is more than half done would be done again."""
         wanted = self._wanted()
         for model in self._models.values():
             if model.phase == "loading" and model.name in wanted:
                 model.prefetched = False
             elif model.phase == "loading" and not model.prefetched:
-                self._send_away(model, "no longer wanted")
+                if now - model.since >= self._load_s.get(model.name, math.inf) / 2:
+                    model.prefetched = True
+                else:
+                    self._send_away(model, "no longer wanted")
 
     def _wanted(self) -> set[str]:
         return {waiter.request.model for waiter in self._line.values()}
@@ -318,23 +330,27 @@ class Residency:
             [m for m in unused if m.phase == "loaded" and m.name in wanted],
             [m for m in unused if m.phase == "loading" and not m.prefetched],
         ):
-            names = [model.name for model in group]
-            try:
-                leave = make_room(0, room, [self._as_loaded(m) for m in group], name="")
-            except DoesNotFit:
-                leave = tuple(names)
-            for name in leave:
-                room += self._models[name].bytes
-                self._send_away(self._models[name], "memory is short")
+            leave = self._cheapest(0, room, group)
+            for model in group if leave is None else leave:
+                room += model.bytes
+                self._send_away(model, "memory is short")
 
-    def _as_loaded(self, model: _Model, *, busy: bool = False) -> eviction.Loaded:
-        return eviction.Loaded(
-            name=model.name,
-            bytes=model.bytes,
-            last_used=model.last_used,
-            busy=busy,
-            worth=self._worth.get(model.name, 0.0),
+    def _cheapest(self, need: int, room: int, models: Iterable[_Model]) -> list[_Model] | None:
+        """Who of these should leave for ``need`` bytes where ``room`` are free; None: all are not enough."""
+        names = victims(
+            need,
+            room,
+            [
+                Occupant(
+                    name=model.name,
+                    bytes=model.bytes,
+                    last_used=model.last_used,
+                    worth=self._worth.get(model.name, 0.0),
+                )
+                for model in models
+            ],
         )
+        return None if names is None else [self._models[name] for name in names]
 
     def _walk(self, now: float) -> None:
         """Along the line once, oldest first: grant, claim, load."""
@@ -381,13 +397,15 @@ class Residency:
             self._refuse(request.id, request.unfit)
             return ()
         if need > self._budget:
-            try:
-                make_room(need, self._budget, (), name=name)
-            except DoesNotFit as error:
-                self._refuse(request.id, error)
+            self._refuse(request.id, does_not_fit(name, need, self._budget))
             return ()
         if name in walk.seen:
             return self._claims.get(name, ())
+        load_s = self._load_s.get(name, 0.0)
+        if need > walk.room and now + load_s > request.deadline:
+            error = f"{name} takes {load_s:.0f} s to load, and others would have to leave for it."
+            self._refuse(request.id, DeadlineExceeded(error, mend="Allow more time, or unload what is idle"))
+            return ()
         walk.seen.add(name)
         for other in self._models.values():
             if other.phase == "loading" and other.prefetched:  # it would slow this one down
@@ -395,23 +413,23 @@ class Residency:
                 self._send_away(other, f"made room for {name}")
         if walk.stuck:
             return ()
-        victims = self._victims(name, need, walk)
-        if victims is None:  # only what is loading now is in the way; nobody overtakes
+        leaving = self._victims(name, need, walk)
+        if leaving is None:  # only what is loading now is in the way; nobody overtakes
             walk.stuck = True
             return tuple(model.name for model in self._models.values() if model.phase == "loading")
-        self._claims[name] = tuple(model.name for model in victims)
+        self._claims[name] = tuple(model.name for model in leaving)
         walk.claimed.update(self._claims[name])
-        walk.room += sum(model.bytes for model in victims) - need
-        ready_at = max((self._may_go_at(model, waiter, walk, now) for model in victims), default=now)
+        walk.room += sum(model.bytes for model in leaving) - need
+        ready_at = max((self._may_go_at(model, waiter, walk, now) for model in leaving), default=now)
         if ready_at <= now:
-            for model in victims:
+            for model in leaving:
                 if model.serving or model.name in walk.in_line:
                     walk.held.add(model.name)
                 else:
                     self._send_away(model, f"made room for {name}")
         else:
             self._wake = min(self._wake, ready_at)
-        if not victims and name not in self._models and need <= walk.free:
+        if not leaving and name not in self._models and need <= walk.free:
             walk.free -= need
             self._models[name] = _Model(name, "loading", need, now, now)
             self._out.append(Load(model=name, bytes=need))
@@ -427,22 +445,13 @@ class Residency:
         if need <= walk.room:
             return []
         able = [m for m in self._staying() if m.phase == "loaded" and m.name not in walk.claimed]
-        idle = {m.name for m in able if not m.serving and m.name not in walk.wanted}
-        try:
-            chosen = make_room(
-                need, walk.room, [self._as_loaded(m, busy=m.name not in idle) for m in able], name=name
-            )
-            return [self._models[victim] for victim in chosen]
-        except DoesNotFit:
-            pass
+        idle = [m for m in able if not m.serving and m.name not in walk.wanted]
+        if (chosen := self._cheapest(need, walk.room, idle)) is not None:
+            return chosen
         before = [m for m in able if m.name in self._claims.get(name, ())]
         if need <= walk.room + sum(model.bytes for model in before):
             return before
-        try:
-            chosen = make_room(need, walk.room, [self._as_loaded(m) for m in able], name=name)
-        except DoesNotFit:
-            return None
-        return [self._models[victim] for victim in chosen]
+        return self._cheapest(need, walk.room, able)
 
     def _may_go_at(self, model: _Model, waiter: _Waiter, walk: _Pass, now: float) -> float:
         """From when on a claimed model serves only those who came before the claim."""
@@ -471,20 +480,16 @@ class Residency:
         if not self.idle or refused or name in self._models or "loading" in phases:
             self._wish = ""
             return
-        try:
-            loaded = [self._as_loaded(model) for model in self._models.values()]
-            victims = make_room(need, self._budget - self.used, loaded, name=name)
-        except DoesNotFit:
+        leaving = self._cheapest(need, self._budget - self.used, self._models.values())
+        if leaving is None:
             self._wish = ""
-            return
-        lost = sum(self._worth.get(victim, 0.0) for victim in victims)
-        if not victims:
+        elif not leaving:
             self._wish = ""
             self._models[name] = _Model(name, "loading", need, now, now, prefetched=True)
             self._out.append(Load(model=name, bytes=need))
-        elif lost < self._worth.get(name, 0.0):
-            for victim in victims:
-                self._send_away(self._models[victim], f"made room for {name}")
+        elif sum(self._worth.get(model.name, 0.0) for model in leaving) < self._worth.get(name, 0.0):
+            for model in leaving:
+                self._send_away(model, f"made room for {name}")
         else:
             self._wish = ""
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from sage.errors import SageError
 
@@ -20,8 +21,10 @@ __all__ = [
     "Failed",
     "Gone",
     "Grant",
+    "LetGo",
     "Load",
     "Loaded",
+    "Phase",
     "PrefetchAsked",
     "Pressed",
     "Refuse",
@@ -29,6 +32,7 @@ __all__ = [
     "Served",
     "ShutDown",
     "Signal",
+    "Standing",
     "Ticked",
     "Unload",
     "UnloadAsked",
@@ -116,15 +120,22 @@ class Appraised:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnloadAsked:
-    """A model is to leave once it has finished what it is doing."""
+    """A model is to leave once it has finished its answer. Who waits for its load is refused."""
 
     model: str
     reason: str = "asked"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LetGo:
+    """The memory is to be another's: every model leaves, and none is loaded ahead until the next request."""
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class PrefetchAsked:
-    """A model may be wanted soon. Heeded only while nothing is asked for."""
+    """A model may be wanted soon. Heeded only while nothing is asked for, and after a first request."""
 
     model: str
     bytes: int
@@ -146,6 +157,7 @@ Signal = (
     | Pressed
     | Appraised
     | UnloadAsked
+    | LetGo
     | PrefetchAsked
     | ShutDown
 )
@@ -191,3 +203,20 @@ class Wait:
 
 
 Effect = Load | Unload | Grant | Refuse | Wait
+
+Phase = Literal["loading", "loaded", "leaving"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Standing:
+    """How one model stands. ``since`` is when its phase began, ``waiting`` counts who waits for it;
+    ``leaves`` is true from when it was decided, which may be before it has finished an answer."""
+
+    name: str
+    phase: Phase
+    bytes: int
+    since: float
+    last_used: float
+    busy: bool
+    waiting: int
+    leaves: bool
