@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from sage.kernel.sharing import ask_for_home
 from sage.types import Message
 from sage.zoo.card import ModelCard
 from sage.zoo.control import ask_holder
+from sage.zoo.host import Host
 from sage.zoo.lease import Lease, holder
 from sage.zoo.notes import noted, others_bytes
 
@@ -66,10 +69,46 @@ def test_a_kernel_holds_the_home_from_its_first_model_on(home: Path) -> None:
     assert holder(home) is None
 
 
+def test_who_has_given_up_is_not_loaded_for(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = threading.Event()
+
+    def load(
+        _host: Host, _books: Books, _card: ModelCard, *, should_stop: Callable[[], bool]
+    ) -> dict[str, Any]:
+        deadline = time.monotonic() + 5.0
+        while not should_stop() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if should_stop():
+            stopped.set()
+        return {}
+
+    monkeypatch.setattr(module, "load_measured", load)
+    with open_kernel(home=home, catalog={"alice": ALICE}) as kernel:
+        kernel.tick(QUESTION)
+        with pytest.raises(HomeInUse):
+            ask_holder(home, {"op": "load", "name": "alice"}, timeout=0.2)
+        assert stopped.wait(2.0)
+
+
+def test_memory_of_what_is_loading_is_not_told_as_free(home: Path) -> None:
+    slow = card("slow", resident_mb=30, load_s=2.0)
+    with open_kernel(home=home, catalog={"alice": ALICE, "slow": slow}) as kernel:
+        kernel.tick(QUESTION)
+        loading = threading.Thread(target=kernel.host.load, args=(slow,))
+        loading.start()
+        told, deadline = ask_holder(home, {"op": "ps"}), time.monotonic() + 1.5
+        while told and len(told["models"]) < 2 and time.monotonic() < deadline:
+            told = ask_holder(home, {"op": "ps"})
+        assert told
+        assert [model["state"] for model in told["models"]].count("loading") == 1
+        assert told["free"] == told["budget"] - sum(model["bytes"] for model in told["models"])
+        loading.join()
+
+
 def test_models_run_where_no_socket_can_be_made(
     home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(*_args: Any) -> None:
+    def refuse(*_args: Any, **_more: Any) -> None:
         raise OSError("no sockets here")
 
     monkeypatch.setattr(module, "Control", refuse)

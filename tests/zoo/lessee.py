@@ -23,6 +23,9 @@ def main(home: Path, wait_s: float, hold_s: float, unload_s: float) -> None:
         time.sleep(unload_s)
         return True
 
+    def let_go(_request: object, _gone: object) -> dict[str, bool]:
+        return {"yielded": lease.let_go(unload)}
+
     def ask(should_stop: object) -> bool:
         answer = ask_holder(home, {"op": "yield"}, timeout=3.0)
         return bool(answer and answer["yielded"])
@@ -32,7 +35,7 @@ def main(home: Path, wait_s: float, hold_s: float, unload_s: float) -> None:
         wait_s=wait_s,
         ask_for_it=ask,
         on_wait=lambda holder: say("waiting", holder.pid),
-        on_taken=lambda: Control(home, {"yield": lambda _r: {"yielded": lease.let_go(unload)}}).close,
+        on_taken=lambda: Control(home, {"yield": let_go}).close,
         hold_s=hold_s,
     )
 

@@ -8,7 +8,8 @@ import socket
 import stat
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,34 +21,73 @@ from sage.errors import DoesNotFit, HomeInUse, Interrupted, SageError
 from sage.zoo import control as module
 from sage.zoo.control import Control, ask_holder
 
+Gone = Callable[[], bool]
 
-def echo(request: Mapping[str, Any]) -> Mapping[str, Any]:
+
+def echo(request: Mapping[str, Any], _gone: Gone) -> Mapping[str, Any]:
     return {"said": request.get("say")}
 
 
-def refuse(_request: Mapping[str, Any]) -> Mapping[str, Any]:
+def refuse(_request: Mapping[str, Any], _gone: Gone) -> Mapping[str, Any]:
     raise DoesNotFit("too big", mend="buy memory")
 
 
-def break_down(_request: Mapping[str, Any]) -> Mapping[str, Any]:
+def break_down(_request: Mapping[str, Any], _gone: Gone) -> Mapping[str, Any]:
     raise ZeroDivisionError("oh")
 
 
-def sleep(_request: Mapping[str, Any]) -> Mapping[str, Any]:
+def sleep(_request: Mapping[str, Any], _gone: Gone) -> Mapping[str, Any]:
     time.sleep(0.5)
     return {}
 
 
-OPERATIONS = {"echo": echo, "refuse": refuse, "break": break_down, "sleep": sleep}
+def wait(_request: Mapping[str, Any], gone: Gone) -> Mapping[str, Any]:
+    """Waits until its client has gone."""
+    deadline = time.monotonic() + 20.0
+    while not gone() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return {}
+
+
+OPERATIONS = {"echo": echo, "refuse": refuse, "break": break_down, "sleep": sleep, "wait": wait}
 
 
 @pytest.fixture
 def served(home: Path) -> Iterator[Path]:
     (home / "run").mkdir(mode=0o700)
-    control = Control(home, OPERATIONS)
+    control = Control(home, OPERATIONS, slow=("wait",))
     yield home
     control.close()
     assert not list((home / "run").iterdir())
+
+
+@contextmanager
+def lines(home: Path, number: int, said: bytes = b"") -> Iterator[list[socket.socket]]:
+    """So many open connections."""
+    opened = [socket.socket(socket.AF_UNIX) for _ in range(number)]
+    try:
+        for line in opened:
+            line.settimeout(5.0)
+            line.connect(str(home / "run" / "control.sock"))
+            line.sendall(said)
+        yield opened
+    finally:
+        for line in opened:
+            line.close()
+
+
+def answers(home: Path) -> bool:
+    try:
+        return ask_holder(home, {"op": "echo", "say": 1}) == {"ok": True, "said": 1}
+    except HomeInUse:
+        return False
+
+
+def soon(what: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 5.0
+    while not what() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return what()
 
 
 def speak(home: Path, raw: bytes) -> bytes:
@@ -117,18 +157,60 @@ def test_cut_long_and_deep_lines(served: Path, raw: bytes) -> None:
 
 def test_clients_that_say_nothing_are_let_down(served: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "REQUEST_S", 0.3)
-    lines = [socket.socket(socket.AF_UNIX) for _ in range(module.MAX_CLIENTS + 4)]
-    try:
-        for line in lines:
-            line.settimeout(2.0)
-            line.connect(str(served / "run" / "control.sock"))
-        for line in lines:
-            assert line.recv(1) == b""  # those beyond the limit at once, the others after the time
-    finally:
-        for line in lines:
-            line.close()
+    with lines(served, module.MAX_CLIENTS) as opened:
+        for line in opened:
+            assert line.recv(1) == b""
     monkeypatch.undo()
-    assert ask_holder(served, {"op": "echo", "say": 1}) == {"ok": True, "said": 1}
+    assert soon(lambda: answers(served))
+
+
+def test_who_comes_when_too_many_have_is_told_so(served: Path) -> None:
+    """Silence would mean that there is no holder."""
+    with lines(served, module.MAX_CLIENTS):
+        with pytest.raises(HomeInUse, match="too many requests"):
+            ask_holder(served, {"op": "echo"})
+        with lines(served, 1) as (late,):
+            assert json.loads(late.recv(65536))["error"] == "HomeInUse"
+    assert soon(lambda: answers(served))
+
+
+def test_those_that_wait_for_models_hold_up_no_others(served: Path) -> None:
+    with lines(served, module.MAX_SLOW, b'{"op": "wait"}\n'):
+        assert soon(lambda: speak(served, b'{"op": "wait"}\n') != b"")
+        with pytest.raises(HomeInUse, match="too many requests"):
+            ask_holder(served, {"op": "wait"})
+        assert answers(served)
+    # Those that have gone are waited for no more.
+    time.sleep(0.3)
+    with pytest.raises(HomeInUse, match="did not answer"):
+        ask_holder(served, {"op": "wait"}, timeout=0.5)
+
+
+def test_without_a_thread_for_a_client_it_is_told_and_the_next_is_served(
+    served: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        for _ in range(module.MAX_CLIENTS + 1):
+            with pytest.raises(HomeInUse, match="too many requests"):
+                ask_holder(served, {"op": "echo"})
+    assert answers(served)
+
+
+def test_without_a_thread_to_listen_there_is_no_socket(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    (home / "run").mkdir()
+    before = len(os.listdir("/dev/fd"))
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(OSError, match="cannot be served"):
+        Control(home, OPERATIONS)
+    assert len(os.listdir("/dev/fd")) == before
+    assert not list((home / "run").iterdir())
 
 
 def test_who_has_given_up_wants_nothing_done(served: Path) -> None:

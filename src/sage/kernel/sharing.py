@@ -27,7 +27,13 @@ __all__ = ["SharedHome", "ask_for_home", "load_measured"]
 
 YIELD = "yield"
 
+SLOW = ("load", "unload")
+"""They wait for loads and answers; all other operations must be had at any time."""
+
 POLL_S = 0.05
+
+Gone = Callable[[], bool]
+"""Whether who asked has given up."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +56,7 @@ class SharedHome:
         while noted(self.home) and time.monotonic() < until:
             time.sleep(POLL_S)
         try:
-            return Control(self.home, self.operations()).close
+            return Control(self.home, self.operations(), slow=SLOW).close
         except OSError:
             logging.getLogger(__name__).warning("no control socket can be made in %s", self.home / "run")
             return lambda: None
@@ -59,9 +65,10 @@ class SharedHome:
         """By the name that a request says."""
         return {"ps": self._ps, "load": self._load, "unload": self._unload, YIELD: self._yield}
 
-    def _ps(self, _request: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _ps(self, _request: Mapping[str, Any], _gone: Gone) -> Mapping[str, Any]:
         picture, now = self.host.picture, self.clock.monotonic()
-        free, loaded = self.free(), sum(self.host.resident().values())
+        # Without a model nobody keeps the picture true.
+        budget = picture.budget if picture.models else self.free()
         models = [
             {
                 "name": model.name,
@@ -77,28 +84,28 @@ class SharedHome:
         return {
             "holder": _self(),
             "models": models,
-            "budget": free + loaded,
-            "free": free,
+            "budget": budget,
+            "free": budget - picture.used,
             "resting": resting,
         }
 
-    def _load(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _load(self, request: Mapping[str, Any], gone: Gone) -> Mapping[str, Any]:
         card = self.catalog.get(str(request.get("name")))
         if card is None:
             raise ModelNotFound(
                 f"Process {os.getpid()} ({command()}) does not know {request.get('name')!r}.",
                 mend="Start it anew: it reads its catalogue once",
             )
-        return load_measured(self.host, self.books, card) | {"holder": _self()}
+        return load_measured(self.host, self.books, card, should_stop=gone) | {"holder": _self()}
 
-    def _unload(self, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _unload(self, request: Mapping[str, Any], _gone: Gone) -> Mapping[str, Any]:
         there = self.host.resident()
         names = list(there) if request.get("all") else [str(request.get("name"))]
         for name in names:
             self.host.unload(name)
         return {"unloaded": {name: there[name] for name in names if name in there}}
 
-    def _yield(self, _request: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _yield(self, _request: Mapping[str, Any], _gone: Gone) -> Mapping[str, Any]:
         return {"yielded": self.lease.let_go(self.host.release_if_idle)}
 
 
@@ -115,9 +122,11 @@ def ask_for_home(home: Path, should_stop: Callable[[], bool]) -> bool:
     return bool(answer and answer.get("yielded"))
 
 
-def load_measured(host: Host, books: Books, card: ModelCard) -> dict[str, Any]:
+def load_measured(
+    host: Host, books: Books, card: ModelCard, *, should_stop: Gone = lambda: False
+) -> dict[str, Any]:
     """Have a model in memory, and keep what that took; ``load_s`` is 0 where it was there already."""
-    took = host.load(card)
+    took = host.load(card, should_stop=should_stop)
     books.measure(
         card.name, [("load_s", took.load_s or None), ("rss_bytes", float(took.resident_bytes) or None)]
     )

@@ -21,7 +21,7 @@ import struct
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,9 @@ from sage.zoo.process import ERRORS
 
 __all__ = ["Control", "Operation", "ask_holder"]
 
-Operation = Callable[[Mapping[str, Any]], Mapping[str, Any]]
-"""Takes the request, returns what to answer; a SageError reaches the client as itself."""
+Operation = Callable[[Mapping[str, Any], Callable[[], bool]], Mapping[str, Any]]
+"""Takes the request, and what tells whether its client has given up; returns what to answer. A SageError
+reaches the client as itself."""
 
 MAX_LINE = 64 * 1024
 """Bytes of a request: the longest holds one model's name. Answers may be longer, for a thousand models."""
@@ -41,7 +42,10 @@ MAX_ANSWER = 4 * 1024 * 1024
 REQUEST_S = 5.0
 """A client that takes longer to write its line, or to read the answer, is let down."""
 
-MAX_CLIENTS = 16
+MAX_CLIENTS = 64
+
+MAX_SLOW = 16
+"""Clients whose operation may wait for models; the others' are done in milliseconds."""
 
 BACKLOG = 128
 """Linux refuses a connection at once when the queue is full, and it fills while the holder is suspended."""
@@ -59,11 +63,17 @@ ELSEWHERE = "control.path"
 class Control:
     """Serves the socket from its own threads until it is closed. Call it only while the home is held."""
 
-    def __init__(self, home: Path, operations: Mapping[str, Operation]) -> None:
-        """Raises OSError where no socket can be made; models run without one, but nobody can ask for them."""
+    def __init__(
+        self, home: Path, operations: Mapping[str, Operation], *, slow: Collection[str] = ()
+    ) -> None:
+        """``slow`` names the operations that may wait. Raises OSError where no socket can be made; models run
+        without one, but nobody can ask for them.
+        """
         self._run = home / "run"
         self._operations = operations
+        self._slow = slow
         self._slots = threading.BoundedSemaphore(MAX_CLIENTS)
+        self._slow_slots = threading.BoundedSemaphore(MAX_SLOW)
         self._waker, self._wakened = socket.socketpair()
         try:
             self._clear()  # the home is ours: what lies there was left by a process that was killed
@@ -75,7 +85,13 @@ class Control:
             self._clear()
             raise
         self._thread = threading.Thread(target=self._accept, name="sage-control", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            for one in (self._waker, self._wakened, self._listener):
+                one.close()
+            self._clear()
+            raise OSError(f"the control socket cannot be served: {error}") from error
 
     def close(self) -> None:
         """Stop listening and take the socket away. Requests that are being answered go on."""
@@ -112,25 +128,29 @@ class Control:
                 except OSError:  # it went away, or there are no descriptors left
                     time.sleep(SLICE_S)
                     continue
-                if not (_same_user(client) and self._slots.acquire(blocking=False)):
+                if not _same_user(client):
                     client.close()
-                    continue
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+                elif not self._slots.acquire(blocking=False):
+                    _say(client, _described(_busy()), 0.0)
+                else:
+                    try:
+                        threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+                    except RuntimeError:  # the system has no more threads
+                        self._slots.release()
+                        _say(client, _described(_busy()), 0.0)
 
     def _serve(self, client: socket.socket) -> None:
         try:
-            with client:
-                request = _read_line(client, MAX_LINE, time.monotonic() + REQUEST_S, lambda: False)
-                if not _gone(client):  # who has given up wants nothing done any more
-                    answer = self._answer(request)
-                    client.settimeout(REQUEST_S)
-                    client.sendall(json.dumps(answer).encode() + b"\n")
-        except (OSError, ValueError):
+            request = _read_line(client, MAX_LINE, time.monotonic() + REQUEST_S, lambda: False)
+            if not _gone(client):  # who has given up wants nothing done any more
+                _say(client, self._answer(request, lambda: _gone(client)), REQUEST_S)
+        except OSError:
             pass  # the client's trouble
         finally:
+            client.close()
             self._slots.release()
 
-    def _answer(self, line: bytes) -> Mapping[str, Any]:
+    def _answer(self, line: bytes, gone: Callable[[], bool]) -> Mapping[str, Any]:
         try:
             request = json.loads(line)
             name = request["op"]
@@ -138,13 +158,18 @@ class Control:
         except (ValueError, TypeError, KeyError, RecursionError):
             known = ", ".join(sorted(self._operations))
             return _described(UsageError("This is no request.", mend=f"Known operations: {known}"))
+        if name in self._slow and not self._slow_slots.acquire(blocking=False):
+            return _described(_busy())
         try:
-            return {"ok": True, **operation(request)}
+            return {"ok": True, **operation(request, gone)}
         except SageError as error:
             return _described(error)
         except Exception as error:
             logging.getLogger(__name__).exception("the control operation %s failed", name)
             return _described(SageError(f"{type(error).__name__}: {error}"))
+        finally:
+            if name in self._slow:
+                self._slow_slots.release()
 
 
 def ask_holder(
@@ -157,7 +182,8 @@ def ask_holder(
     """What the process that holds this home's models answers; None where there is none to ask.
 
     Raises:
-        SageError: as the holder describes it. HomeInUse: it did not answer in ``timeout`` seconds.
+        SageError: as the holder describes it. HomeInUse: it did not answer in ``timeout`` seconds, or too
+            many ask.
         Interrupted: ``should_stop`` turned true.
     """
     path = _address(home / "run")
@@ -168,7 +194,8 @@ def ask_holder(
         line.settimeout(min(timeout, REQUEST_S))
         try:
             line.connect(os.fspath(path))
-            line.sendall(json.dumps(request).encode() + b"\n")
+            with contextlib.suppress(BrokenPipeError):  # it has answered already: it is busy
+                line.sendall(json.dumps(request).encode() + b"\n")
             answer = json.loads(_read_line(line, MAX_ANSWER, deadline, should_stop))
         except TimeoutError as error:
             raise HomeInUse(
@@ -232,6 +259,22 @@ def _gone(client: socket.socket) -> bool:
         return client.recv(1, socket.MSG_PEEK) == b""
     except BlockingIOError:
         return False
+    except OSError:
+        return True
+
+
+def _say(client: socket.socket, answer: Mapping[str, Any], timeout: float) -> None:
+    """Send the answer and close; who takes it in too slowly, or not at all, gets none."""
+    with client, contextlib.suppress(OSError):
+        client.settimeout(timeout)
+        client.sendall(json.dumps(answer).encode() + b"\n")
+
+
+def _busy() -> HomeInUse:
+    return HomeInUse(
+        f"Process {os.getpid()}, which holds the models, has too many requests to look at one more.",
+        mend="Ask again in some seconds",
+    )
 
 
 def _read_line(source: socket.socket, most: int, deadline: float, should_stop: Callable[[], bool]) -> bytes:
