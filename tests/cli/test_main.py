@@ -127,3 +127,10 @@ def test_text_of_models_cannot_steer_the_terminal() -> None:
     assert printable("a\x1b[31mb\rc\u202ed") == "a\ufffd[31mb\ufffdc\ufffdd"
     harmless = "كيف حالك\n日本\t👩\u200d🔬"
     assert printable(harmless) == harmless
+
+
+def test_what_an_error_repeats_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    from sage.cli.render import fail
+
+    fail(SageError("a\x1b]0;pwned\x07", mend="b\x1b[2J"))
+    assert capsys.readouterr().err == "sage: a\ufffd]0;pwned\ufffd\n  fix: b\ufffd[2J\n"

@@ -5,10 +5,18 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
-from sage.errors import ConfigError, RemoteFailed, SageError, WeightsMissing
+from sage.errors import (
+    ConfigError,
+    ContextTooLong,
+    RateLimited,
+    RemoteFailed,
+    SageError,
+    WeightsMissing,
+)
 from sage.types import Completion, GenerationRequest
 from sage.zoo.backends.openai_http import served_models
 
@@ -167,6 +175,23 @@ def test_what_a_server_refuses_and_can_do_without_is_not_sent_again(
     assert ("max_completion_tokens" in server.asked[-1]) == (name == "max_tokens")
 
 
+@pytest.mark.parametrize(
+    ("status", "words", "kind"),
+    [
+        (429, "Too many tokens: lower max_tokens", RateLimited),
+        (500, "logprobs failed", RemoteFailed),
+        (400, "This model's maximum context length is 9; you asked for max_tokens", ContextTooLong),
+    ],
+)
+def test_what_refuses_no_parameter_is_not_asked_anew(
+    server: ModelServer, engine: Open, status: int, words: str, kind: type[SageError]
+) -> None:
+    server.reply = lambda handler: handler.say(status, {"error": {"message": words}})
+    with pytest.raises(kind):
+        ask(engine())
+    assert len(server.asked) == 1
+
+
 def test_the_loopback_of_ipv6(engine: Open) -> None:
     with serving(ModelServer(socket.AF_INET6)) as server:
         assert ask(engine(url=server.url))[0].text == "Paris."
@@ -180,6 +205,17 @@ def test_loading_names_the_model_that_was_meant(server: ModelServer, engine: Ope
     with pytest.raises(WeightsMissing, match=r"Did you mean 'llama3.2-3b'\?") as caught:
         engine(model="llama3.2")
     assert "phi" in caught.value.mend
+
+
+def test_names_that_could_steer_a_terminal_or_fill_it_are_not_offered(
+    server: ModelServer, engine: Open
+) -> None:
+    names: list[object] = [1, ["a"], None, "", " ", "\x1b]0;pwned\x07", "a\nb", "\u202eevil", "A" * 257]
+    items = [{"id": name} for name in [*names, "A" * 256, "good"]]
+    server.listing = lambda handler: handler.say(200, {"data": items})
+    assert [each.name for each in served_models(server.url, "", HOSTS, 1.0)] == ["A" * 256, "good"]
+    with pytest.raises(WeightsMissing, match="no model 'm'"):
+        engine()
 
 
 def test_a_tag_of_ollama_may_be_left_out(server: ModelServer, engine: Open) -> None:
@@ -292,3 +328,14 @@ def test_proxies_of_the_environment_are_not_asked_for_loopback(
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
     assert ask(engine())[0].text == "Paris."
+
+
+@pytest.mark.parametrize("key_env", ["", "MY_KEY"])
+def test_no_proxy_sees_a_key_in_clear(
+    server: ModelServer, monkeypatch: pytest.MonkeyPatch, key_env: str
+) -> None:
+    monkeypatch.setenv("MY_KEY", SECRET)
+    monkeypatch.setenv("http_proxy", server.url.removesuffix("/v1"))
+    with suppress(RemoteFailed):  # nobody is there
+        served_models("http://10.255.255.1:9/v1", key_env, ["10.255.255.1"], 0.3)
+    assert server.keys == ([] if key_env else [None])

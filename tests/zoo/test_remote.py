@@ -20,7 +20,7 @@ from sage.kernel.turn import Reply
 from sage.types import GenerationRequest
 from sage.zoo.card import ModelCard
 from sage.zoo.catalog import load_catalog
-from sage.zoo.host import worker_limits, worker_spec
+from sage.zoo.launch import worker_limits, worker_spec
 from sage.zoo.process import Worker
 from sage.zoo.remote import Server, check_reach, server_from
 from sage.zoo.sources import pull, state
@@ -72,6 +72,34 @@ def worker(server: ModelServer, home: Path) -> Iterator[Worker]:
 
 
 REQUEST = GenerationRequest(messages=QUESTION)
+
+
+@pytest.mark.parametrize(
+    ("url", "fine"),
+    [
+        ("http://api.example.com/v1", False),
+        ("http://8.8.8.8/v1", False),
+        ("http://[2001:4860:4860::8888]/v1", False),
+        ("https://api.example.com/v1", True),
+        ("http://127.0.0.1:1/v1", True),
+        ("http://192.168.1.7/v1", True),
+        ("http://100.64.0.7/v1", True),
+        ("http://[fd00::7]/v1", True),
+        ("http://gpu/v1", True),
+        ("http://gpu.local/v1", True),
+    ],
+)
+def test_a_key_goes_to_no_public_host_in_clear(url: str, fine: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", SECRET)
+    server = server_from(f"openai:{url}#m")
+    settings = ModelSettings(remote_hosts=(server.host,))
+    check_reach(card(url), settings)  # without a key, any of them may be asked
+    if fine:
+        check_reach(card(url, key_env="MY_KEY"), settings)
+        return
+    with pytest.raises(ConfigError, match="in clear") as caught:
+        check_reach(card(url, key_env="MY_KEY"), settings)
+    assert SECRET not in f"{caught.value.message} {caught.value.mend}"
 
 
 # In a worker process

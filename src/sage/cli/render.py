@@ -86,9 +86,10 @@ def fail(error: SageError) -> int:
     """Say what is wrong and how to mend it; returns the exit code."""
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     with contextlib.suppress(OSError):  # where stderr cannot be written, the exit code still tells
-        typer.secho(f"sage: {error.message}", err=True, fg="red" if colour else None)
+        # What a file, a model or a server called itself may stand in it.
+        typer.secho(printable(f"sage: {error.message}"), err=True, fg="red" if colour else None)
         if error.mend:
-            typer.echo(f"  fix: {error.mend}", err=True)
+            typer.echo(printable(f"  fix: {error.mend}"), err=True)
     return error.exit_code
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "check_host",
     "check_reach",
     "is_loopback",
+    "is_private",
     "key_from",
     "remote_options",
     "server_from",
@@ -33,6 +34,9 @@ __all__ = [
 
 WORKER_BYTES = 35_000_000
 """What the worker of such a model takes: Python, the HTTP library, certificates, the check of schemas."""
+
+LOCAL_ENDS = (".localhost", ".local", ".internal", ".home.arpa")
+"""Names that no public network has. Sources: RFC 6761, RFC 6762, ICANN 2024, RFC 8375."""
 
 VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}")
 """Capitals only: a key that was put where the name of its variable belongs hardly ever looks like this."""
@@ -77,6 +81,15 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def is_private(host: str) -> bool:
+    """Whether the host is on no public network, by its name or number alone; a name without a dot is one of
+    the own network."""
+    try:
+        return not ip_address(host).is_global
+    except ValueError:
+        return "." not in host or host.endswith(LOCAL_ENDS)
+
+
 def check_host(host: str, allowed: Iterable[str]) -> None:
     """Whether the host is on the list.
 
@@ -91,14 +104,21 @@ def check_host(host: str, allowed: Iterable[str]) -> None:
         )
 
 
-def key_from(variable: str) -> str:
-    """The key in that environment variable; empty where none is named. It never appears in an error.
+def key_from(variable: str, server: Server) -> str:
+    """The key for that server in that environment variable; empty where none is named. It never appears in
+    an error.
 
     Raises:
-        ConfigError: the name cannot be one, the variable is not set, or its value cannot be sent.
+        ConfigError: the name cannot be one, the variable is not set, its value cannot be sent, or all on the
+            way could read it.
     """
     if not variable:
         return ""
+    if not server.url.startswith("https:") and not is_private(server.host):
+        raise ConfigError(
+            f"A key would go to {server.host} in clear, for all on the way to read",
+            mend=f"Use https:// for {server.host}, or ask it without a key",
+        )
     if not VARIABLE.fullmatch(variable):
         raise ConfigError(
             "key_env is not the name of an environment variable",
@@ -125,7 +145,7 @@ def check_reach(card: ModelCard, settings: ModelSettings) -> None:
             f"models.offline forbids asking {server.host}",
             mend="Choose a model of this machine, or SAGE_MODELS__OFFLINE=false",
         )
-    key_from(card.key_env)
+    key_from(card.key_env, server)
 
 
 def remote_options(card: ModelCard, settings: ModelSettings) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx2
 
-from sage.errors import RemoteFailed, UsageError, WeightsMissing, did_you_mean
+from sage.errors import ContextTooLong, RemoteFailed, UsageError, WeightsMissing, did_you_mean
 from sage.types import Completion, GenerationRequest
 from sage.zoo.backends import EngineOptions, OnText
 from sage.zoo.backends.openai_refusal import Refusals
@@ -28,6 +28,9 @@ __all__ = ["OpenAIHttpEngine", "ServedModel", "find_served", "served_models"]
 
 LIST_BYTES = 8 << 20
 """The longest list of models; a hub of thousands needs less."""
+
+NAME_LENGTH = 256
+"""Characters of a model's name; what has more, or what no terminal shows, is not offered."""
 
 REFUSAL_BYTES = 64 << 10
 
@@ -81,7 +84,9 @@ class OpenAIHttpEngine:
             try:
                 self._connection.stream(self._body(request), answer, patience)
             except (UsageError, RemoteFailed) as error:
-                if answer.progress or not self._learn(error.message):
+                # Words like these also stand where a limit is exceeded, or a prompt is too long.
+                final = self._connection.status not in (400, 422) or isinstance(error, ContextTooLong)
+                if final or not self._learn(error.message):
                     raise
             else:
                 return answer.completion()
@@ -131,17 +136,20 @@ class _Connection:
     """One server. Redirects are not followed, certificates are checked, nothing is unpacked."""
 
     def __init__(self, url: str, key_env: str, hosts: list[str], connect_s: float) -> None:
-        host = server_from(f"openai:{url}#any").host
-        check_host(host, hosts)
-        key = key_from(key_env)
+        server = server_from(f"openai:{url}#any")
+        check_host(server.host, hosts)
+        key = key_from(key_env, server)
         self.url = url
+        self.status = 0
+        """Of the last response."""
         self.refusals = Refusals(url=url, key_env=key_env, key=key)
         self._connect_s = connect_s
         headers = {"accept-encoding": "identity", "user-agent": "sage"}
         self._client = httpx2.Client(
             headers=headers | ({"authorization": f"Bearer {key}"} if key else {}),
             follow_redirects=False,
-            trust_env=not is_loopback(host),  # a proxy would be asked for its own loopback
+            # A proxy would be asked for its own loopback, and would read a key that is not encrypted.
+            trust_env=not is_loopback(server.host) and not (key and not url.startswith("https:")),
             limits=httpx2.Limits(max_connections=1, keepalive_expiry=IDLE_S),
             timeout=httpx2.Timeout(connect_s),
         )
@@ -157,7 +165,9 @@ class _Connection:
             body = self._body(response, LIST_BYTES)
         try:
             offered = parse_json(body)["data"] or ()  # null where there are none
-            return tuple(ServedModel(name=item["id"], context=_context(item)) for item in offered)
+            return tuple(
+                ServedModel(name=item["id"], context=_context(item)) for item in offered if _named(item["id"])
+            )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self.refusals.failed(
                 "did not name its models as a server of OpenAI's API does",
@@ -206,6 +216,7 @@ class _Connection:
         return bytes(body)
 
     def _check(self, response: httpx2.Response, *, schema: bool) -> None:
+        self.status = response.status_code
         if response.headers.get("content-encoding", "identity") != "identity":
             raise self.refusals.failed("packs its answers, though it was told not to")
         if response.status_code != 200:
@@ -249,6 +260,11 @@ class _Connection:
             )
         what = "cut its answer off" if begun else "broke the connection"
         return self.refusals.failed(f"{what}: {error}")
+
+
+def _named(value: object) -> bool:
+    """Whether it can be a model's name: it goes onto terminals and cards."""
+    return isinstance(value, str) and value.isprintable() and 0 < len(value.strip()) <= NAME_LENGTH
 
 
 def _context(item: Mapping[str, Any]) -> int:
