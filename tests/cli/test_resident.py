@@ -199,11 +199,31 @@ def test_only_an_estimate(fakes: Any, run_sage: Any, home: Path) -> None:
     assert not (home / "run").exists()
 
 
+OBSTACLES = {
+    "unfit": (5, "unfit: it cannot be run: made of paper\n  fix: sage models show unfit"),
+    "lacking": (4, "lacking: it needs no_such_module\n  fix: pip install no-such-module"),
+    "adapter": (3, "adapter: of its base nobody nothing is known\n  fix: sage models show adapter"),
+}
+
+
+@pytest.mark.parametrize("command", [("load",), ("load", "--estimate-only"), ("estimate",)])
+def test_what_stands_in_a_models_way_is_said(command: tuple[str, ...], run_sage: Any, home: Path) -> None:
+    """None of them is mended by pulling weights."""
+    ways = {"unfit": 'unfit = "made of paper"', "lacking": 'requires = ["no_such_module"]'}
+    ways["adapter"] = 'base = "nobody"\nbackend = "transformers"'
+    card = 'name = "{}"\nsource = "unpublished"\nbytes = 1\nlicense = "MIT"\ncontext_length = 512\n{}\n'
+    cards = ["[[model]]\n" + card.format(name, way) for name, way in ways.items()]
+    (home / "catalog.toml").write_text("\n".join(cards))
+    for name, (code, said) in OBSTACLES.items():
+        done = run_sage("models", *command, name)
+        assert (done.returncode, done.stderr) == (code, f"sage: {said}\n")
+
+
 def test_what_cannot_be_loaded(fakes: Any, run_sage: Any, chatting: Any, home: Path) -> None:
     fakes(alice={"prior": 0.9}, huge={"resident_mb": 90_000_000}, broken={"load_error": "no such tensor"})
     refusals = [
         ("nobody", 3, "No model is called 'nobody'"),
-        ("qwen2.5-coder-0.5b-instruct", 3, "not on this machine"),
+        ("qwen2.5-coder-0.5b-instruct", 3, "its weights are not here"),
         ("minilm", 2, "answers nothing"),
         ("huge", 4, "huge needs"),
         ("broken", 4, "no such tensor"),

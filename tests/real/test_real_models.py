@@ -24,7 +24,7 @@ from sage.kernel.session import memory_need, open_kernel
 from sage.kernel.tick import Kernel
 from sage.types import GenerationRequest, Message, Piece
 from sage.zoo.catalog import load_catalog
-from sage.zoo.host import worker_limits, worker_spec
+from sage.zoo.launch import worker_limits, worker_spec
 from sage.zoo.process import Worker
 
 pytestmark = pytest.mark.real

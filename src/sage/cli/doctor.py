@@ -90,9 +90,23 @@ def _why_no_minilm(home: Path) -> str:
 
 
 def _round_trip() -> float:
-    from sage.zoo.host import fake_round_trip
+    """Seconds for a worker process to start, load the fake model, answer and end."""
+    import time
 
-    return fake_round_trip()
+    from sage.types import GenerationRequest, Message
+    from sage.zoo.process import Worker, WorkerLimits, WorkerSpec
+
+    started = time.monotonic()
+    spec = WorkerSpec(name="fake", backend="fake", path=Path(), context=512, threads=1)
+    worker = Worker(spec, WorkerLimits(load_s=30.0, answer_s=10.0, silence_s=10.0, stop_s=5.0))
+    try:
+        request = GenerationRequest(messages=(Message(role="user", content="hello"),))
+        answer = worker.ask(request, lambda _text: None)
+    finally:
+        worker.close()
+    if answer.text != "You said: hello":
+        raise AssertionError(f"the fake model answered {answer.text!r}")
+    return time.monotonic() - started
 
 
 def run_checks(home: Path) -> list[Check]:

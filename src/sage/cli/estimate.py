@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from sage.cli.lookup import AsJson, Name, find_model, measured_rates
+from sage.cli.lookup import AsJson, Name, check_runnable, find_model, measured_rates
 
 __all__ = ["estimate", "show_estimate"]
 
@@ -33,22 +33,20 @@ def show_estimate(name: str, context: int | None, *, as_json: bool) -> bool:
     """Say what the model will take; returns whether it fits now.
 
     Raises:
-        WeightsMissing: it is not here. UnsafeFile: its file is damaged.
+        SageError: it cannot be run here, as ``check_runnable`` says; UnsafeFile: its file is damaged.
     """
     from dataclasses import asdict
 
     from sage.cli.render import console, emit_json, human_bytes
     from sage.config import load_settings
-    from sage.errors import UnsafeFile, WeightsMissing
+    from sage.errors import UnsafeFile
     from sage.hardware.budget import budget_bytes
     from sage.hardware.probe import memory
     from sage.kernel.session import memory_need, memory_parts
     from sage.zoo.card import EMBEDDING
-    from sage.zoo.sources import state
 
     card, home = find_model(name)
-    if state(card, home) == "absent":
-        raise WeightsMissing(f"{name} is not on this machine", mend=f"sage models pull {name}")
+    check_runnable(card, home)
     settings = load_settings().models
     tokens = card.room(context or settings.context)
     try:

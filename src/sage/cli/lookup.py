@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sage.zoo.card import ModelCard
 
-__all__ = ["AsJson", "Name", "find_model", "measured_rates"]
+__all__ = ["AsJson", "Name", "check_runnable", "find_model", "measured_rates"]
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A model; see: sage models list")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout.")]
@@ -32,6 +32,19 @@ def find_model(name: str) -> tuple[ModelCard, Path]:
 
     home = sage_home()
     return find_card(every_card(home), name), home
+
+
+def check_runnable(card: ModelCard, home: Path) -> None:
+    """Whether nothing is in this model's way.
+
+    Raises:
+        UnsafeFile, BackendMissing, ModelNotFound, WeightsMissing: what is, as ``card_status`` finds it.
+    """
+    from sage.zoo.card_status import obstacle
+    from sage.zoo.catalog import every_card
+
+    if found := obstacle(card, home, every_card(home)):
+        raise type(found)(f"{card.name}: {found.message}", mend=found.mend)
 
 
 def measured_rates(home: Path, name: str) -> dict[str, float]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sage.cli.estimate import show_estimate
-from sage.cli.lookup import AsJson, Name, find_model
+from sage.cli.lookup import AsJson, Name, check_runnable, find_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,13 +108,17 @@ def load(
 ) -> None:
     """Load a model into the SAGE process that holds the models; without one, try whether it loads."""
     from sage.cli.render import console, emit_json, human_bytes, human_seconds
+    from sage.errors import UsageError
+    from sage.zoo.card import EMBEDDING
 
     if estimate_only:
         if not show_estimate(name, None, as_json=as_json):
             raise typer.Exit(4)
         return
     card, home = find_model(name)
-    _check_loadable(card, home)
+    if card.backend == EMBEDDING:
+        raise UsageError(f"{name} tells texts apart and answers nothing.", mend="sage models list")
+    check_runnable(card, home)
     done = _load_there(card, home) or _try_here(card, home)
     if as_json:
         emit_json(done)
@@ -163,17 +167,6 @@ def unload(
         console().print(f"{one}: unloaded, {human_bytes(size)}", markup=False)
     if not unloaded:
         console().print(f"{name} is not in memory." if name else "No model is in memory.", markup=False)
-
-
-def _check_loadable(card: ModelCard, home: Path) -> None:
-    from sage.errors import UsageError, WeightsMissing
-    from sage.zoo.card import EMBEDDING
-    from sage.zoo.sources import state
-
-    if card.backend == EMBEDDING:
-        raise UsageError(f"{card.name} tells texts apart and answers nothing.", mend="sage models list")
-    if state(card, home) == "absent":
-        raise WeightsMissing(f"{card.name} is not on this machine", mend=f"sage models pull {card.name}")
 
 
 def _load_there(card: ModelCard, home: Path) -> dict[str, Any] | None:

@@ -79,7 +79,7 @@ def list_(
     from sage.cli.render import emit_json, notes, print_table
     from sage.config import sage_home
     from sage.zoo.catalog import every_card
-    from sage.zoo.host import resident_models
+    from sage.zoo.notes import resident_models
 
     home = sage_home()
     catalog, loaded = every_card(home), resident_models(home)
