@@ -65,7 +65,7 @@ class Zoo:
         self.host = Host(
             home,
             settings,
-            free_bytes=lambda: slots * slot - sum(self.host.resident().values()),
+            free_bytes=lambda: slots * slot - self.host.occupied_bytes(),
             estimate=lambda _card: slot,
             bus=bus,
         )

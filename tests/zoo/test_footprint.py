@@ -15,7 +15,7 @@ def test_it_is_never_below_what_was_seen(estimate: int, measured: list[int]) -> 
     sizes = Footprints()
     sizes.estimated("m", estimate)
     for count, size in enumerate(measured, 1):
-        sizes.measured("m", size, answered=True)
+        sizes.measured("m", size, settles=True)
         assert sizes.size("m") >= max(measured[:count])
         assert sizes.size("m") <= max(estimate, *measured[:count])
         if count < SETTLED:
@@ -26,7 +26,7 @@ def test_a_settled_model_may_still_grow_a_little() -> None:
     sizes = Footprints()
     sizes.estimated("m", 1000)
     for _ in range(SETTLED):
-        sizes.measured("m", 500, answered=True)
+        sizes.measured("m", 500, settles=True)
     assert sizes.size("m") == 550
     sizes.measured("m", 980)
     assert sizes.size("m") == 1000

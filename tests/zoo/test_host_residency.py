@@ -23,6 +23,9 @@ from sage.zoo.host import Host
 GB = 1_000_000_000
 REQUEST = GenerationRequest(messages=(Message(role="user", content="hello"),))
 
+LONG = GenerationRequest(messages=(Message(role="user", content="hello " * 2100),))
+"""More than half of the context."""
+
 
 def card(name: str, **script: Any) -> ModelCard:
     return ModelCard(
@@ -50,7 +53,7 @@ class Zoo:
         self.host = Host(
             home,
             ModelSettings(load_timeout_s=20.0, stop_timeout_s=1.0),
-            free_bytes=lambda: self.budget - sum(self.host.resident().values()),
+            free_bytes=lambda: self.budget - self.host.occupied_bytes(),
             estimate=self.estimate,
             bus=bus,
             clock=self.clock,
@@ -63,7 +66,8 @@ class Zoo:
         return size
 
     def ask(self, card: ModelCard, **more: Any) -> str:
-        return self.host.ask(card, REQUEST, lambda _text: None, **more).completion.text
+        request = more.pop("request", REQUEST)
+        return self.host.ask(card, request, lambda _text: None, **more).completion.text
 
     def told(self) -> list[str]:
         names = {LoadStarted: "start", LoadFinished: "loaded", Unloaded: "gone"}
@@ -129,6 +133,7 @@ def test_loading_ahead_takes_the_place_of_what_is_worth_less_only(zoo: Zoo) -> N
     assert zoo.settled("a", "b")
     zoo.host.prefetch(card("c"))
     wait_until(lambda: zoo.settled("a", "c"))
+    zoo.host._owner.flush()
     assert zoo.events[-3] == Unloaded(model="b", reason="made room for c")
 
 
@@ -166,6 +171,9 @@ def test_an_estimate_that_was_far_too_high_gives_its_room_back(zoo: Zoo) -> None
     zoo.budget = int(1.5 * GB)
     for _ in range(3):
         zoo.ask(card("a"))
+    assert zoo.host.picture.used == GB  # short prompts do not show what a long one takes
+    for _ in range(3):
+        zoo.ask(card("a"), request=LONG)
     zoo.ask(card("b"))
     assert set(zoo.host.resident()) == {"a", "b"}
     assert zoo.host.picture.used < zoo.budget
@@ -188,6 +196,7 @@ def test_when_memory_gets_short_what_is_idle_leaves(zoo: Zoo) -> None:
     zoo.budget = GB
     zoo.clock.advance(2.0)
     wait_until(lambda: zoo.settled("b"))
+    zoo.host._owner.flush()
     assert zoo.events[-1] == Unloaded(model="a", reason="memory is short")
 
 

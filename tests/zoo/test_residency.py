@@ -72,8 +72,10 @@ class Bench:
         assert self.send(Loaded(model=model, bytes=size)) == [f"grant {name}"]
         self.send(Served(id=name, bytes=size))
 
-    def done(self, request: str, *, size: int = 0, failure: WorkerDied | None = None) -> list[str]:
-        return self.send(Served(id=request, bytes=size, failure=failure))
+    def done(
+        self, request: str, *, size: int = 0, long: bool = True, failure: WorkerDied | None = None
+    ) -> list[str]:
+        return self.send(Served(id=request, bytes=size, long=long, failure=failure))
 
 
 def words(effects: Iterable[Effect]) -> Iterable[str]:

@@ -78,7 +78,7 @@ def open_kernel(
             return max(int(measured), memory_need(home, card, settings.models.context))
 
         def free() -> int:
-            loaded = sum(host.resident().values())
+            loaded = host.occupied_bytes()
             now, limit = memory(), settings.models.memory_limit_gb
             if not lease.held:  # another process gives its models' memory back before any is loaded here
                 now = now._replace(available=now.available + others_bytes(home))

@@ -10,18 +10,19 @@ from dataclasses import dataclass
 __all__ = ["Footprints"]
 
 SETTLED = 3
-"""Answers after which a measurement is believed even where the estimate is higher."""
+"""Long answers after which a measurement is believed even where the estimate is higher."""
 
 GROWTH = 1.1
-"""What a settled model may still grow by: after short prompts a model occupied up to 9.4 % less than the
-estimate, which it came near with a long one (the table in ``estimate.py``)."""
+"""What a settled model may still grow by. Short prompts settle nothing: after them a model occupied up to
+9.4 % less than the estimate, which it came near with a long one (the table in ``estimate.py``), and in torch
+what a prompt takes grows with its length."""
 
 
 @dataclass(slots=True)
 class _Footprint:
     estimate: int = 0
     peak: int = 0
-    answers: int = 0
+    settling: int = 0
 
 
 class Footprints:
@@ -34,15 +35,18 @@ class Footprints:
         """What the header or the card says now."""
         self._known.setdefault(model, _Footprint()).estimate = size
 
-    def measured(self, model: str, size: int, *, answered: bool = False) -> None:
-        """What the process occupied; the most that was seen counts, because it may be that again."""
+    def measured(self, model: str, size: int, *, settles: bool = False) -> None:
+        """What the process occupied; the most that was seen counts, because it may be that again.
+
+        ``settles`` says that it was measured after an answer that used much of the context.
+        """
         known = self._known.setdefault(model, _Footprint())
         known.peak = max(known.peak, size)
-        known.answers += answered and size > 0
+        known.settling += settles and size > 0
 
     def size(self, model: str) -> int:
         """Bytes to set aside; 0 for a model of which nothing is known."""
         known = self._known.get(model, _Footprint())
-        if known.answers < SETTLED:
+        if known.settling < SETTLED:
             return max(known.estimate, known.peak)
         return max(known.peak, min(known.estimate, int(known.peak * GROWTH)))

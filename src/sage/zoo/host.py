@@ -18,23 +18,15 @@ from sage.errors import DeadlineExceeded, Interrupted, SageError, WeightsMissing
 from sage.events import EventBus
 from sage.types import Completion, GenerationRequest
 from sage.zoo.card import ModelCard
-from sage.zoo.launch import fake_round_trip, worker_limits, worker_spec
+from sage.zoo.gauge import peak_bytes
 from sage.zoo.lease import HomeLease, Unshared
-from sage.zoo.notes import clear_notes, resident_models
+from sage.zoo.notes import clear_notes
 from sage.zoo.owner import Caller, Owner, Picture, Resident
 from sage.zoo.process import POLL_S, WorkerGone
 from sage.zoo.signals import Appraised, Requested, Ticked
 from sage.zoo.sources import state
 
-__all__ = [
-    "Answer",
-    "Host",
-    "Taken",
-    "fake_round_trip",
-    "resident_models",
-    "worker_limits",
-    "worker_spec",
-]
+__all__ = ["Answer", "Host", "Taken"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,9 +82,12 @@ class Host:
         return sum(size for name, size in self.resident().items() if name not in busy)
 
     def mapped_bytes(self) -> int:
-        """Bytes of files that loaded models hold in memory: the system counts them as available."""
-        workers = [resident.worker for resident in self._owner.staying.values()]
-        return sum(worker.mapped_bytes() for worker in workers if worker)
+        """The part of ``occupied_bytes`` that belongs to files: the system counts them as available."""
+        return sum(found.mapped for found in self._owner.occupied.values())
+
+    def occupied_bytes(self) -> int:
+        """What every worker occupies, also those that load or leave, when memory was last looked at."""
+        return sum(found.bytes for found in self._owner.occupied.values())
 
     def resting(self) -> Mapping[str, float]:
         """Models that failed too often to be asked now, and for how many seconds more."""
@@ -166,12 +161,14 @@ class Host:
         """End a model's worker after the answer it is giving; does nothing when it is not loaded."""
         if resident := self._owner.call(lambda: self._owner.dismiss(name, reason)):
             resident.gone.wait()
+            self._owner.flush()
 
     def release_if_idle(self) -> bool:
         """Unload every model if nothing is in use or waited for; False where something is."""
         leaving = self._owner.call(lambda: self._owner.dismiss_all("another process asked"))
         for resident in leaving or ():
             resident.gone.wait()
+        self._owner.flush()
         return leaving is not None
 
     def close(self) -> None:
@@ -191,6 +188,7 @@ class Host:
         should_stop: Callable[[], bool],
     ) -> Answer:
         failure: SageError | None = Interrupted("Nobody waits any more.")
+        long = False
         try:
             resident = self._wait_for(caller, should_stop, uses=True)
             assert resident.worker is not None  # noqa: S101  granted, so loaded
@@ -199,11 +197,13 @@ class Host:
                 request = replace(request, deadline_s=left)
             completion = resident.worker.ask(request, on_text, should_stop=should_stop)
             failure = None
+            used = completion.prompt_tokens + completion.completion_tokens
+            long = used >= caller.card.room(self._settings.context) / 2
         except SageError as error:
             failure = error
             raise
         finally:
-            self._let_go(caller, failure)
+            self._let_go(caller, failure, long=long)
         return Answer(
             completion=completion,
             load_s=caller.load_s,
@@ -231,20 +231,24 @@ class Host:
                 raise stopped
             if self._clock.monotonic() >= caller.deadline:
                 self._owner.post(lambda: self._owner.feed(Ticked()))
+        self._owner.flush()
         if caller.error:
             # A copy for each, or the tracebacks of many threads would grow into one.
             raise copy.copy(caller.error) from caller.error
         assert caller.resident is not None  # noqa: S101  granted or refused
         return caller.resident
 
-    def _let_go(self, caller: Caller, failure: SageError | None) -> None:
+    def _let_go(self, caller: Caller, failure: SageError | None, *, long: bool = False) -> None:
         """Make place for the next one, and say what the model was like."""
-        worker, size = caller.resident.worker if caller.resident else None, 0
-        if worker:
-            size = worker.resident_bytes()
-            if isinstance(failure, DeadlineExceeded) and not worker.alive:
-                failure = WorkerDied(f"{caller.card.name} hung.")
-        self._owner.call(lambda: self._owner.served(caller, size, failure))
+        size, worker = 0, caller.resident.worker if caller.resident else None
+        try:
+            if worker:
+                size = peak_bytes(worker.pid)
+                if isinstance(failure, DeadlineExceeded) and not worker.alive:
+                    failure = WorkerDied(f"{caller.card.name} hung.")
+        finally:
+            self._owner.call(lambda: self._owner.served(caller, size, failure, long=long))
+        self._owner.flush()
 
     def _need(self, card: ModelCard) -> int:
         if state(card, self._home) == "absent":

@@ -9,8 +9,11 @@ worker takes seconds, so helpers do it on threads of their own and post what bec
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import queue
+import signal
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -25,6 +28,8 @@ from sage.errors import LoadFailed, SageError
 from sage.events import EventBus, LoadFinished, LoadProgress, LoadStarted, RoomAwaited, Unloaded
 from sage.types import new_id
 from sage.zoo.card import ModelCard
+from sage.zoo.dispatch import Dispatcher
+from sage.zoo.gauge import Occupied, occupied, peak_bytes
 from sage.zoo.launch import worker_limits, worker_spec
 from sage.zoo.notes import erase_note, worker_log, write_note
 from sage.zoo.process import Worker
@@ -59,6 +64,12 @@ T = TypeVar("T")
 TICK_S = 1.0
 """How often the owner looks at its workers and at the memory while there are any."""
 
+READINGS = 3
+"""How often memory is read at once before it is left for later, while a process is giving some back."""
+
+TELL_S = 1.0
+"""How long whoever waited for a change waits for those who are told of it."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Picture:
@@ -74,12 +85,14 @@ class Picture:
 
 @dataclass(slots=True, eq=False)
 class Resident:
-    """A worker, from the order to load it until its process is gone. ``reason`` says why it leaves."""
+    """A worker, from the order to load it until its process is gone. ``reason`` says why it leaves, ``bytes``
+    is what it occupied when memory was last looked at."""
 
     card: ModelCard
     turn_id: str
     started: float
     worker: Worker | None = None
+    pid: int = 0
     bytes: int = 0
     unpaid: bool = False
     reason: str = ""
@@ -119,13 +132,13 @@ class Owner:
         self._home = home
         self._settings = settings
         self._free_bytes = free_bytes
-        self._bus = bus
+        self._bus = Dispatcher(bus)
         self._clock = clock
         self._residency = Residency(queue=settings.queue)
         self._residents: dict[str, Resident] = {}
         self._callers: dict[str, Caller] = {}
         self._cards: dict[str, ModelCard] = {}
-        self._quiet_budget = 0
+        self._unhelped: list[Callable[[], None]] = []
         self._tick_at = 0.0
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._gate = threading.Lock()
@@ -133,6 +146,7 @@ class Owner:
         self._closing = False
         self._over = threading.Event()
         self._staying: Mapping[str, Resident] = {}
+        self._occupied: Mapping[str, Occupied] = {}
         self._picture = Picture()
 
     # Any thread may call these.
@@ -147,19 +161,38 @@ class Owner:
         """How memory stood after the last job."""
         return self._picture
 
+    @property
+    def occupied(self) -> Mapping[str, Occupied]:
+        """What every worker occupied when memory was last looked at, also those that load or leave."""
+        return self._occupied
+
+    def flush(self) -> None:
+        """Wait until subscribers know what happened so far, but not for ever."""
+        self._bus.flush(TELL_S)
+
     def post(self, job: Callable[[], None]) -> bool:
-        """Hand over something to do; False when the owner has ended."""
+        """Hand over something to do; False when the owner has ended.
+
+        Raises:
+            LoadFailed: the owner had not begun, and no thread can be started.
+        """
         with self._gate:
             if self._over.is_set():
                 return False
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="sage-owner", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="sage-owner", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    raise LoadFailed(f"No model can be loaded: {error}.") from error
+                self._thread = thread
             self._inbox.put(job)
             return True
 
     def call(self, job: Callable[[], T]) -> T | None:
         """What a job answers; None when the owner has ended."""
+        if threading.current_thread() is self._thread:
+            return job()
         answer: Future[T] = Future()
 
         def work() -> None:
@@ -171,27 +204,39 @@ class Owner:
         return answer.result() if self.post(work) else None
 
     def close(self) -> None:
-        """End every worker, and wait until they are gone."""
+        """End every worker, and wait until they are gone; what takes too long is killed from here."""
+        patience = 3 * self._settings.stop_timeout_s + TICK_S  # to obey, to be killed, to close the pipes
         with self._gate:
             self._closing = True
             if self._thread is None:
                 self._over.set()
         try:
             self.post(lambda: self.feed(ShutDown()))
-            self._over.wait()
+            if not self._over.wait(patience):
+                self._kill()
         except BaseException:  # Ctrl-C again: no more patience
-            for resident in list(self._residents.values()):
+            self._kill()
+            raise
+        self.flush()
+
+    def _kill(self) -> None:
+        for resident in list(self._residents.values()):
+            with contextlib.suppress(OSError):  # it ended meanwhile
                 if resident.worker:
                     resident.worker.kill()
-            self._over.wait(self._settings.stop_timeout_s)
-            raise
+                elif resident.pid:
+                    os.killpg(resident.pid, signal.SIGKILL)
+        self._over.wait(self._settings.stop_timeout_s)
 
     # Jobs: the owner's thread alone runs what follows, but for the two helpers that say so.
 
-    def feed(self, signal: Signal) -> None:
+    def feed(self, what: Signal) -> None:
         """Let the residency know, and do what it wants."""
-        for effect in self._residency.handle(signal, self._clock.monotonic()):
-            self._do(effect)
+        for effect in self._residency.handle(what, self._clock.monotonic()):
+            try:
+                self._do(effect)
+            except Exception:  # the others must not be lost with it
+                logging.getLogger(__name__).exception("the owner of the models failed at %s", effect)
 
     def request(self, caller: Caller, signal: Requested) -> None:
         """Somebody begins to wait."""
@@ -202,15 +247,14 @@ class Owner:
             self._press()
         self.feed(signal)
 
-    def served(self, caller: Caller, size: int, failure: SageError | None) -> None:
-        """Somebody waits no more, or needs the model no more, which occupies ``size`` bytes now."""
+    def served(self, caller: Caller, size: int, failure: SageError | None, *, long: bool = False) -> None:
+        """Somebody waits no more, or needs the model no more, which occupied at most ``size`` bytes."""
         self._callers.pop(caller.id, None)
         if caller.resident is None:
             self.feed(Withdrawn(id=caller.id))
             return
-        caller.resident.bytes = max(caller.resident.bytes, size)
         self._reap()
-        self.feed(Served(id=caller.id, bytes=size, failure=failure))
+        self.feed(Served(id=caller.id, bytes=size, long=long, failure=failure))
 
     def prefetch(self, card: ModelCard, size: int) -> None:
         """A model of estimated ``size`` may be wanted soon."""
@@ -254,7 +298,7 @@ class Owner:
                     return
 
     def _patience(self) -> float | None:
-        if not self._residents and not self._callers:
+        if not self._residents and not self._callers and not self._unhelped:
             return None
         return max(0.0, min(TICK_S, self._residency.wake_at - self._clock.monotonic()))
 
@@ -265,7 +309,7 @@ class Owner:
             budget=residency.budget,
             used=residency.used,
             models=residency.standing(),
-            pids={name: r.worker.pid for name, r in self._residents.items() if r.worker},
+            pids={name: r.pid for name, r in self._residents.items() if r.pid},
             rests_until=residency.breaker.resting(now),
         )
 
@@ -275,36 +319,47 @@ class Owner:
     def _tick(self) -> None:
         now = self._clock.monotonic()
         self._tick_at = now + TICK_S
+        jobs, self._unhelped = self._unhelped, []
+        for job in jobs:
+            self._help(job)
         self._reap()
         if self._residents:
             self._press()
+            worker_log(self._home)  # cuts what has grown long
         for name, resident in self._residents.items():
             spent = now - resident.started
             if resident.worker is None and not resident.reason and spent >= TICK_S:
                 self._bus.emit(LoadProgress(turn_id=resident.turn_id, model=name, seconds=spent))
         self.feed(Ticked())
 
-    def _press(self, *, arrived: str = "") -> None:
-        """Tell what all models may take: what is free now, and what the loaded ones occupy.
+    def _press(self) -> None:
+        """Tell what all models may take: what is free, and what all their processes occupy, also those that
+        load or leave.
 
-        While a model loads or leaves, what the system calls free is in motion, and part of that model's
-        memory is in it. Then the last quiet figure stands, unless even all of that part would not make it
-        true any more. ``arrived`` is a model that has just stopped moving.
+        A process that gives memory back between the two readings would be counted twice: then both are read
+        again, or the last figure stands until the next tick.
         """
-        self._show_staying()  # what is free depends on it
-        loaded = sum(resident.bytes for resident in self._staying.values())
-        try:
-            budget = self._free_bytes() + loaded
-        except Exception:  # the system does not tell (no descriptors are left, say): the last figure stands
-            logging.getLogger(__name__).exception("free memory cannot be read")
-            return
-        standing = self._residency.standing()
-        moving = sum(m.bytes for m in standing if m.phase != "loaded" and m.name != arrived)
-        if moving:
-            budget = min(self._quiet_budget, budget + moving)
-        else:
-            self._quiet_budget = budget
-        self.feed(Pressed(budget=budget))
+        self._show_staying()
+        for _ in range(READINGS):
+            before = self._look()
+            try:
+                free = self._free_bytes()
+            except (
+                Exception
+            ):  # the system does not tell (no descriptors are left, say): the last figure stands
+                logging.getLogger(__name__).exception("free memory cannot be read")
+                return
+            after = self._look()
+            if all(after[name].bytes >= 0.99 * size.bytes for name, size in before.items()):
+                self.feed(Pressed(budget=free + sum(size.bytes for size in before.values())))
+                return
+
+    def _look(self) -> Mapping[str, Occupied]:
+        found = {name: occupied(r.pid) if r.pid else Occupied() for name, r in self._residents.items()}
+        for name, resident in self._residents.items():
+            resident.bytes = found[name].bytes
+        self._occupied = found  # what is free depends on it
+        return found
 
     def _reap(self) -> None:
         """Take note of workers that died. Their processes are gone; only their pipes are left to close."""
@@ -355,42 +410,46 @@ class Owner:
 
     def _start(self, resident: Resident) -> None:
         """On a helper's thread: start a worker, and say what came of it."""
-        card = resident.card
+        card, worker = resident.card, None
         try:
             worker = Worker(
                 worker_spec(self._home, card, self._settings),
                 worker_limits(self._settings),
                 log=worker_log(self._home),
                 should_stop=lambda: bool(resident.reason),
+                on_started=lambda pid: setattr(resident, "pid", pid),
             )
+            size = peak_bytes(worker.pid)
         except BaseException as error:
             text = f"{card.name} could not be started: {type(error).__name__}: {error}"
             failure = error if isinstance(error, SageError) else LoadFailed(text)
+            if worker:
+                worker.close()
             self.post(lambda: self._failed(resident, failure))
         else:
-            size = worker.resident_bytes()
-            self.post(lambda: self._loaded(resident, worker, size))
+            self.post(partial(self._loaded, resident, worker, size))
 
     def _loaded(self, resident: Resident, worker: Worker, size: int) -> None:
         name = resident.card.name
-        resident.worker, resident.bytes = worker, size
+        resident.worker = worker
         if resident.reason:
             self._help(partial(self._stop, resident, worker))
             return
         resident.unpaid = any(caller.card.name == name for caller in self._callers.values())
         write_note(self._home, name, worker.pid)
-        seconds = worker.load_s
+        self._press()
         self._bus.emit(
-            LoadFinished(turn_id=resident.turn_id, model=name, seconds=seconds, resident_bytes=size)
+            LoadFinished(
+                turn_id=resident.turn_id, model=name, seconds=worker.load_s, resident_bytes=resident.bytes
+            )
         )
-        self._press(arrived=name)
         self.feed(Loaded(model=name, bytes=size))
 
     def _failed(self, resident: Resident, error: SageError) -> None:
         name = resident.card.name
         del self._residents[name]
         resident.gone.set()
-        self._press(arrived=name)
+        self._press()
         self.feed(Failed(model=name, error=error))
 
     def _stop(self, resident: Resident, worker: Worker) -> None:
@@ -405,8 +464,15 @@ class Owner:
         del self._residents[name]
         self._bus.emit(Unloaded(model=name, reason=resident.reason))
         resident.gone.set()
-        self._press(arrived=name)
+        self._press()
         self.feed(Gone(model=name))
 
     def _help(self, job: Callable[[], None]) -> None:
-        threading.Thread(target=job, name="sage-owner-helper", daemon=True).start()
+        """Do it on a thread of its own; where none can be started, at the next tick."""
+        try:
+            threading.Thread(target=job, name="sage-owner-helper", daemon=True).start()
+        except RuntimeError:
+            if self._closing:
+                job()
+            else:
+                self._unhelped.append(job)

@@ -98,8 +98,8 @@ class Residency:
     """See the module. Use it from one thread; ``now`` must never go back."""
 
     def __init__(self, budget: int = 0, *, queue: int = QUEUE) -> None:
-        """``budget`` is what all models together may take, in bytes, until the first ``Pressed``; ``queue`` is
-        how many requests may wait."""
+        """``budget`` is what all models together may take, in bytes, until the first ``Pressed``; so many
+        requests as ``queue`` may wait."""
         self.breaker = Breaker()
         self.footprints = Footprints()
         self._budget = budget
@@ -239,7 +239,7 @@ class Residency:
         if not name:
             return
         if model:
-            self.footprints.measured(name, served.bytes, answered=served.failure is None)
+            self.footprints.measured(name, served.bytes, settles=served.long and served.failure is None)
             model.bytes = max(self.footprints.size(name), served.bytes)
         if served.failure is None:
             self.breaker.answered(name)

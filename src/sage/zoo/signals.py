@@ -66,19 +66,21 @@ class Withdrawn:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Served:
-    """A request that was granted is over. ``bytes`` is what the model occupies now (0: unknown).
+    """A request that was granted is over. ``bytes`` is the most that the model occupied (0: unknown).
 
-    ``failure`` is what it ended in; None is an answer.
+    ``long`` says that it filled so much of the context that the model will hardly occupy more. ``failure`` is
+    what it ended in; None is an answer.
     """
 
     id: str
     bytes: int = 0
+    long: bool = False
     failure: SageError | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Loaded:
-    """A load is done; ``bytes`` is what the model occupies."""
+    """A load is done; ``bytes`` is the most that the model occupied."""
 
     model: str
     bytes: int

@@ -213,7 +213,7 @@ def _really(
 
 def _host(home: Path, settings: ModelSettings, sizes: Mapping[str, int], budget: int) -> Host:
     def free() -> int:
-        return budget - sum(host.resident().values())
+        return budget - host.occupied_bytes()
 
     host = Host(home, settings, free_bytes=free, estimate=lambda card: sizes[card.name])
     return host
