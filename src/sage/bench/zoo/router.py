@@ -201,7 +201,7 @@ def _candidate(card: ModelCard, seconds: float) -> Candidate:
     return Candidate(
         name=card.name,
         prior=card.prior,
-        capabilities=card.capabilities,
+        capabilities=card.abilities,
         context_length=card.context_length,
         memory_bytes=card.bytes,
         resident=True,
