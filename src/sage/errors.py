@@ -19,6 +19,7 @@
     │   ├── DownloadFailed    4  502
     │   ├── RemoteFailed      4  502   a server of models failed, or spoke nonsense
     │   │   └── RateLimited   4  429   it asks for patience
+    │   ├── QueueFull         4  503   too many wait for models already
     │   ├── HomeInUse         4  503   another process holds the models of this SAGE_HOME
     │   ├── BackendMissing    4  501
     │   └── StoreError        4  500

@@ -30,7 +30,6 @@ from sage.zoo.launch import worker_spec
 from sage.zoo.notes import resident_models
 
 REQUEST = GenerationRequest(messages=(Message(role="user", content="hello there"),))
-
 REQUEST_OF_TWO = replace(REQUEST, max_tokens=2)
 
 

@@ -411,18 +411,6 @@ def test_who_cannot_wait_for_a_load_sends_nobody_away_for_it() -> None:
     assert bench.send(Withdrawn(id="big4")) == ["unload big"]
 
 
-def test_a_load_that_is_half_done_is_not_thrown_away() -> None:
-    bench = Bench(10)
-    bench.have("a", 4, load_s=10.0)
-    bench.send(UnloadAsked(model="a"))
-    bench.send(Gone(model="a"))
-    bench.ask("a", 4, patience=6.0)
-    bench.now += 6.0
-    assert bench.send(Ticked()) == ["refuse a2"]
-    assert bench.send(Loaded(model="a", bytes=4)) == []
-    assert bench.ask("a", 4) == ["grant a3"]
-
-
 def test_the_line_has_an_end() -> None:
     bench = Bench(10, queue=2)
     bench.ask("a", 4)

@@ -282,6 +282,20 @@ def test_the_end_comes_in_the_middle_of_everything() -> None:
         assert world.residency.used == 0
 
 
+def test_a_load_that_is_half_done_is_not_thrown_away() -> None:
+    world = World()
+    world.request("m0", 100.0)
+    world.advance(10.0)
+    world.loaded("m0", 1.0)
+    world.finish("r1")
+    world.send(UnloadAsked(model="m0"))
+    world.gone("m0")
+    world.request("m0", 6.0)
+    world.advance(6.0)
+    assert world.refused == {"DeadlineExceeded": 1}
+    assert world.processes["m0"].state == "loading"
+
+
 NAMES = st.sampled_from(sorted(MODELS))
 
 
