@@ -9,18 +9,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sage.clock import SystemClock
 from sage.config import ModelSettings
 from sage.errors import ModelNotFound
 from sage.hardware.probe import usable_cores
-from sage.types import GenerationRequest, Message
 from sage.zoo.card import ModelCard
 from sage.zoo.catalog import load_catalog
-from sage.zoo.process import Worker, WorkerLimits, WorkerSpec
+from sage.zoo.process import PREFILL_S_PER_TOKEN, WorkerLimits, WorkerSpec
 from sage.zoo.remote import remote_options
 from sage.zoo.sources import model_path
 
-__all__ = ["fake_round_trip", "worker_limits", "worker_spec"]
+__all__ = ["worker_limits", "worker_spec"]
 
 
 def worker_spec(home: Path, card: ModelCard, settings: ModelSettings) -> WorkerSpec:
@@ -56,27 +54,13 @@ def _extra(home: Path, card: ModelCard, settings: ModelSettings) -> Mapping[str,
     return card.script
 
 
-def worker_limits(settings: ModelSettings) -> WorkerLimits:
-    """The patience that the settings allow."""
+def worker_limits(card: ModelCard, settings: ModelSettings) -> WorkerLimits:
+    """The patience that the settings allow. A server that is silent is no busier for a long prompt than for a
+    short one, as far as anybody here can tell: nothing is added for it."""
     return WorkerLimits(
         load_s=settings.load_timeout_s,
         answer_s=settings.answer_timeout_s,
         silence_s=settings.silence_timeout_s,
         stop_s=settings.stop_timeout_s,
+        prefill_s=0.0 if card.remote else PREFILL_S_PER_TOKEN,
     )
-
-
-def fake_round_trip() -> float:
-    """Seconds for a worker process to start, load the fake model, answer and end."""
-    started = SystemClock().monotonic()
-    spec = WorkerSpec(name="fake", backend="fake", path=Path(), context=512, threads=1)
-    limits = WorkerLimits(load_s=30.0, answer_s=10.0, silence_s=10.0, stop_s=5.0)
-    worker = Worker(spec, limits)
-    try:
-        request = GenerationRequest(messages=(Message(role="user", content="hello"),))
-        answer = worker.ask(request, lambda _text: None)
-    finally:
-        worker.close()
-    if answer.text != "You said: hello":
-        raise AssertionError(f"the fake model answered {answer.text!r}")
-    return SystemClock().monotonic() - started
