@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 from sage.clock import FakeClock
 from sage.config import load_settings
 from sage.kernel.session import open_stores
-from sage.zoo.catalog import load_catalog
+from sage.zoo.catalog import add_user_card, load_catalog
 
 MATRIX = {
     "machine": "a test machine",
@@ -106,6 +108,7 @@ def test_a_find_can_be_named(run_sage: Any, own: Path, tiny_gguf: Any, home: Pat
 
 
 def test_a_find_becomes_the_unpublished_model_it_is(run_sage: Any, tmp_path: Path, home: Path) -> None:
+    add_user_card(home, replace(load_catalog(home)["epistemic-pragmatism"], parameters=2))
     folder = tmp_path / "somewhere"
     folder.mkdir()
     head = b'{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
@@ -118,7 +121,41 @@ def test_a_find_becomes_the_unpublished_model_it_is(run_sage: Any, tmp_path: Pat
     assert (card.source, card.bits) == (f"path:{folder}", 32.0)
     done = run_sage("models", "discover", "--add", str(folder), "--name", "other")
     assert done.returncode == 2
-    assert "0 were found" in done.stderr
+    assert f"{folder} is already known as epistemic-pragmatism" in done.stderr
+
+
+def test_a_find_that_is_another_model_is_refused_the_name(run_sage: Any, own: Path, home: Path) -> None:
+    done = run_sage("models", "discover", "--add", str(own), "--name", "qwen3-4b-q4_k_m")
+    assert done.returncode == 5
+    assert "is not qwen3-4b-q4_k_m: it has 32 weights, not about 4,000,000,000" in done.stderr
+    assert not (home / "catalog.toml").exists()
+
+
+def test_one_name_for_none_or_several(run_sage: Any, own: Path, tiny_gguf: Any, tmp_path: Path) -> None:
+    tiny_gguf(own.with_name("other.gguf"), layers=3).write_bytes(own.read_bytes() + bytes(32))
+    (tmp_path / "none").mkdir()
+    (tmp_path / "bad.gguf").write_bytes(b"no")
+    for path, said in (
+        (own.parent, "there are 2: other, own"),
+        (tmp_path / "none", "no model to be named"),
+        (tmp_path / "bad.gguf", "not a GGUF file"),
+    ):
+        done = run_sage("models", "discover", str(path), "--name", "mine")
+        assert done.returncode == 2
+        assert said in done.stderr.replace("own, other", "other, own")
+
+
+def test_a_file_of_the_catalogue_that_another_program_has(run_sage: Any, own: Path, home: Path) -> None:
+    digest = hashlib.sha256(own.read_bytes()).hexdigest()
+    card = load_catalog(home)["qwen3-4b-q4_k_m"]
+    add_user_card(home, replace(card, bytes=own.stat().st_size, sha256=digest, prior={"*": 0.7}))
+    done = run_sage("models", "discover", str(own.parent))
+    assert "known as qwen3-4b-q4_k_m" in done.stdout
+    assert "To use what is new" in done.stdout
+    done = run_sage("models", "discover", "--add", str(own.parent))
+    assert "Next: sage ask --model qwen3-4b-q4_k_m" in done.stdout
+    added = load_catalog(home)[card.name]
+    assert (added.source, added.prior) == (f"path:{own}", {"*": 0.7})
 
 
 def test_what_stands_on_the_disk_cannot_steer_the_terminal(run_sage: Any, tmp_path: Path) -> None:

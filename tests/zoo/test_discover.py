@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import struct
@@ -15,7 +16,7 @@ import pytest
 
 from sage.zoo.card import ModelCard
 from sage.zoo.catalog import add_user_card, every_card, load_catalog
-from sage.zoo.discover import Found, discover, plain_name
+from sage.zoo.discover import Found, contradiction, discover, plain_name
 from sage.zoo.stores import Place, Walk, known_places, place_of
 
 WORDS = {"general.name": "Tiny", "general.file_type": 2, "tokenizer.chat_template": "{{ messages }}"}
@@ -161,6 +162,58 @@ def test_ollamas_store(home: Path, tmp_path: Path, sound: bytes) -> None:
     assert found["gone"].problem == "its file is missing"
     assert found["bad"].problem == "its manifest cannot be read"
     assert "names no GGUF" in found["n-sly"].problem
+
+
+def test_a_file_with_the_hash_of_a_card_is_that_model(home: Path, tmp_path: Path, sound: bytes) -> None:
+    digest = hashlib.sha256(sound).hexdigest()
+    known = replace(
+        every_card(home)["gemma-3-270m"],
+        sha256=digest,
+        bytes=len(sound),
+        notice="Mind this.",
+        prior={"*": 0.3},
+    )
+    catalog = {known.name: known}
+    blob = put(tmp_path / "o" / "blobs" / f"sha256-{digest}", sound)
+    layer = {"mediaType": "application/vnd.ollama.image.model", "digest": f"sha256:{digest}"}
+    tag = tmp_path / "o" / "manifests" / "registry.ollama.ai" / "library" / "gemma" / "270m"
+    put(tag, json.dumps({"layers": [layer]}).encode())
+    found = look(home, tmp_path / "o", catalog=catalog)[known.name]
+    assert (found.known_as, found.unused, found.new) == (known.name, True, True)
+    assert found.card is not None
+    assert (found.card.source, found.card.members) == (f"path:{blob}", ())
+    assert (found.card.notice, found.card.prior, found.card.sha256) == ("Mind this.", {"*": 0.3}, digest)
+    again = look(home, tmp_path / "o", catalog={known.name: found.card})[known.name]
+    assert (again.known_as, again.new) == (known.name, False)
+    put(home / "models" / known.filename, sound)
+    here = look(home, tmp_path / "o", catalog=catalog)[known.name]
+    assert (here.known_as, here.new, here.card) == (known.name, False, known)
+    blob.write_bytes(sound[:-1] + b"x")
+    (home / "models" / known.filename).unlink()
+    assert look(home, tmp_path / "o", catalog=catalog)["gemma-270m"].known_as == "", "its name alone says it"
+
+
+def test_no_file_of_another_size_is_hashed(
+    home: Path, tmp_path: Path, sound: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sage.zoo.discover.sha256_of", lambda path: pytest.fail(f"{path} was hashed"))
+    put(tmp_path / "tiny.gguf", sound)
+    assert look(home, tmp_path)["tiny"].new
+
+
+def test_a_find_that_contradicts_a_card_does_not_become_it(home: Path, tmp_path: Path) -> None:
+    hf_folder(tmp_path / "Epistemic-Pragmatism")
+    found = look(home, tmp_path)
+    assert list(found) == ["epistemic-pragmatism-2"]
+    card = found["epistemic-pragmatism-2"].card
+    assert card is not None
+    known = every_card(home)["epistemic-pragmatism"]
+    assert "weights" in contradiction(card, known)
+    alike = replace(card, parameters=known.parameters)
+    assert contradiction(alike, known) == ""
+    assert contradiction(replace(alike, parameters=int(known.parameters * 1.09)), known) == ""
+    assert "llama" in contradiction(replace(alike, family="llama"), known)
+    assert "llama_cpp" in contradiction(replace(alike, backend="llama_cpp"), known)
 
 
 def test_a_licence_that_only_the_store_knows(home: Path, tmp_path: Path, gguf: Any) -> None:
@@ -331,8 +384,10 @@ def test_an_adapter_finds_its_base(home: Path, tmp_path: Path) -> None:
         put(root / name / "adapter_model.safetensors", weights)
         config = {"base_model_name_or_path": base, "peft_type": "LORA"}
         put(root / name / "adapter_config.json", json.dumps(config).encode())
-    found = look(home, root)
-    origin = found["introspective-qwen-0.5b-v2.1"].card
+    catalog = every_card(home)
+    name = "introspective-qwen-0.5b-v2.1"
+    found = look(home, root, catalog=catalog | {name: replace(catalog[name], parameters=8)})
+    origin = found[name].card
     assert origin is not None
     assert origin.source == f"path:{root}/Introspective-Qwen-0.5B-v2.1/model"
     assert origin.notice, "the card of the catalogue, with its warning"

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sage.errors import SageError
     from sage.zoo.card import ModelCard
 
-__all__ = ["list_", "show", "size_word"]
+__all__ = ["count_word", "list_", "show", "size_word"]
 
 RATES = {
     "prompt_tok_s": "reads",
@@ -115,8 +115,14 @@ def _rate(key: str, value: float, who: str) -> str:
     return f"{RATES.get(key, key)} {figure} ({who})"
 
 
+def count_word(count: int) -> str:
+    """``494 million``; a number of fewer than 100,000 in full."""
+    if count < 100_000:
+        return f"{count:,}"
+    return f"{count / 1e6:,.1f} million" if count < 10_000_000 else f"{count / 1e6:,.0f} million"
+
+
 def _file_line(card: ModelCard, home: Path) -> str:
-    from sage.zoo.card_status import how_to_get
     from sage.zoo.sources import model_path, state
 
     if card.backend == "fake":
@@ -125,8 +131,25 @@ def _file_line(card: ModelCard, home: Path) -> str:
         return "none here: a server runs it"
     path, here = model_path(card, home), state(card, home)
     if here == "absent":
-        return f"{'unpublished' if card.source == 'unpublished' else 'not pulled'}; {how_to_get(card)}"
-    return str(path) if here == "present" else f"{path} is damaged; {how_to_get(card)}"
+        return "unpublished" if card.source == "unpublished" else "not here"
+    return str(path) if here == "present" else f"{path} is damaged"
+
+
+def _in_the_way(card: ModelCard, found: SageError | None) -> str:
+    """The obstacle and its mend, unless that is to look at what is on the screen already."""
+    if found is None:
+        return ""
+    shown = card.unfit or found.mend == f"sage models show {card.name}"
+    return found.message if shown or not found.mend else f"{found.message}; {found.mend}"
+
+
+def _size_line(card: ModelCard) -> str:
+    from sage.cli.render import human_bytes
+
+    if card.bytes or not card.expected_bytes:
+        return size_word(card) or "unknown"
+    published = "as published" if "disk_bytes" in card.rates else "from weights and bits, about"
+    return f"{published} {human_bytes(card.expected_bytes)}"
 
 
 def _weights_line(card: ModelCard) -> str:
@@ -134,13 +157,16 @@ def _weights_line(card: ModelCard) -> str:
 
     if not card.parameters:
         return ""
-    words = [f"{card.parameters / 1e6:,.0f} million"]
+    words = [count_word(card.parameters)]
     if card.active_parameters:
-        words.append(f"{card.active_parameters / 1e6:,.0f} million of them at work for a token")
+        words.append(f"{count_word(card.active_parameters)} of them at work for a token")
     if card.bits:
         words.append(f"{card.bits:g} bits claimed")
-    if (stored := stored_bits(card)) is not None:
-        words.append(f"{stored[0]:.1f} on disk" + ("" if stored[1] else ", which is more"))
+    # Without a size, the weights and bits claimed are all there is, and say nothing about themselves.
+    counted = bool(card.bytes) or "disk_bytes" in card.rates
+    if counted and (stored := stored_bits(card)) is not None:
+        where = "in the file" if card.bytes else "as published"
+        words.append(f"{stored[0]:.1f} {where}" + ("" if stored[1] else ", which is more"))
     return ", ".join(words)
 
 
@@ -173,9 +199,9 @@ def show(name: Name, as_json: AsJson = False) -> None:
     rates |= {key: _rate(key, value, "measured here") for key, value in measured.items()}
     lines = {
         "model": card.name,
+        "in the way": _in_the_way(card, found),
         "file": _file_line(card, home),
-        "in its way": "" if found is None or here != "present" else f"{found.message}; {found.mend}",
-        "size": "" if fileless else size_word(card) or "unknown",
+        "size": "" if fileless else _size_line(card),
         "sha256": "" if fileless else card.sha256 or "unknown",
         "source": "" if card.backend == "fake" else card.source,
         "packages": ", ".join(f"{m.package} {m.version}" for m in card.members),
@@ -183,7 +209,6 @@ def show(name: Name, as_json: AsJson = False) -> None:
         "weights": _weights_line(card),
         "base": card.base,
         "needs": ", ".join(card.requires),
-        "unfit": card.unfit,
         "context": f"{card.context_length} tokens",
         "can": ", ".join(sorted(card.capabilities)),
         "asked by": "" if card.backend == EMBEDDING else card.prompt_style,

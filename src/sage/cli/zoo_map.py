@@ -14,6 +14,7 @@ import typer
 from sage.cli.lookup import AsJson
 
 if TYPE_CHECKING:
+    from sage.errors import UsageError
     from sage.zoo.card import ModelCard
     from sage.zoo.discover import Found
     from sage.zoo.inventory import Measured
@@ -91,28 +92,59 @@ def _renamed(found: list[Found], name: str, catalog: dict[str, ModelCard]) -> Fo
     """The one find under the user's name; one of the catalogue's names makes it that model."""
     from dataclasses import replace
 
-    from sage.errors import UsageError
+    from sage.errors import UnsafeFile, UsageError
     from sage.zoo.catalog import check_name
-    from sage.zoo.discover import as_known
+    from sage.zoo.discover import as_known, contradiction
 
-    new = [one for one in found if one.card and not one.known_as]
+    new = [one for one in found if one.new]
     if len(new) != 1 or new[0].card is None:
-        raise UsageError(
-            f"--name is for one new model, and {len(new)} were found",
-            mend="sage models discover --add PATH --name NAME",
-        )
+        raise _not_one(found, [one.name for one in new], name)
     card, known = new[0].card, catalog.get(check_name(name))
-    if known and not known.bytes and known.backend == card.backend:
+    if new[0].unused and new[0].known_as == name:
+        return new[0]
+    if known and not known.bytes:
+        if why := contradiction(card, known):
+            raise UnsafeFile(
+                f"{new[0].path} is not {name}: {why}",
+                mend=f"Choose another --name than that of a known model, or see: sage models show {name}",
+            )
         card = as_known(card, known)
     elif known:
         raise UsageError(f"{name!r} is already the name of another model", mend="Choose another --name")
     return replace(new[0], name=name, card=replace(card, name=name))
 
 
+def _not_one(found: list[Found], new: list[str], name: str) -> UsageError:
+    """Why ``--name`` has nothing, or too much, to name."""
+    from shlex import quote
+
+    from sage.cli.render import printable
+    from sage.errors import UsageError
+
+    if new:
+        listed = ", ".join(new[:10]) + (" ..." if len(new) > 10 else "")
+        return UsageError(
+            f"--name is for one new model, and there are {len(new)}: {listed}",
+            mend=f"sage models discover --add PATH_OF_ONE --name {quote(name)}",
+        )
+    for one in found:
+        if one.known_as:
+            return UsageError(
+                f"{one.path} is already known as {one.known_as}",
+                mend=f"sage models rm {one.known_as}, and then discover it under another name",
+            )
+    for one in found:
+        if one.problem:
+            return UsageError(
+                printable(f"{one.path} cannot be used: {one.problem}"), mend="sage models discover PATH"
+            )
+    return UsageError("There is no model to be named there", mend="sage models discover PATH")
+
+
 def _add(found: list[Found], home: Path) -> list[str]:
     from sage.zoo.catalog import add_user_cards
 
-    new = [one.card for one in found if one.card and not one.known_as]
+    new = [one.card for one in found if one.new and one.card]
     if new:
         add_user_cards(home, new)
     return [card.name for card in new]
@@ -141,6 +173,7 @@ def _emit_found(found: list[Found], added: list[str], places: list[Place], walk:
             "bytes": one.bytes,
             "problem": one.problem or None,
             "known_as": one.known_as or None,
+            "new": one.new,
             "added": one.name in added,
             "also": [str(path) for path in one.also],
         } | told
@@ -160,6 +193,7 @@ def _show_found(found: list[Found], places: list[Place], walk: Walk) -> None:
     from rich.text import Text
 
     from sage.cli.render import console, human_bytes, notes, print_table, printable
+    from sage.cli.shelf import count_word
 
     if not places:
         console().print(
@@ -174,10 +208,10 @@ def _show_found(found: list[Found], places: list[Place], walk: Walk) -> None:
         if one.problem:
             state = printable(one.problem)
         elif one.known_as:
-            state = f"known as {one.known_as}"
+            state = f"known as {one.known_as}{', not here until it is added' if one.unused else ''}"
         elif card and card.unfit:
             state = f"unfit: {card.unfit}"
-        weights = f"{card.parameters / 1e6:,.0f} M" if card and card.parameters else ""
+        weights = count_word(card.parameters) if card and card.parameters else ""
         bits = f"{card.bytes * 8 / card.parameters:.1f}" if card and card.parameters else ""
         # What stands on the disk may hold anything; it is text, never markup.
         cells = (one.name, human_bytes(one.bytes) if one.bytes else "", weights, bits, one.store, state)
@@ -206,7 +240,7 @@ def _say_next(found: list[Found], added: list[str], paths: list[Path], home: Pat
     from sage.zoo.card_status import obstacle
     from sage.zoo.catalog import every_card
 
-    new = [one for one in found if one.card and not one.known_as]
+    new = [one for one in found if one.new]
     if added:
         console().print(f"Added to {home / 'catalog.toml'}: {', '.join(added)}", markup=False)
         catalog = every_card(home)

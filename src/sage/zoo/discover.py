@@ -16,20 +16,34 @@ from sage.zoo.card import ModelCard
 from sage.zoo.folder import weight_files
 from sage.zoo.portrait import folder_card, gguf_card
 from sage.zoo.sources import model_path, present
+from sage.zoo.staging import sha256_of
 from sage.zoo.stores import Place, Spot, Walk, spots
 
-__all__ = ["Found", "as_known", "discover", "plain_name"]
+__all__ = ["Found", "as_known", "contradiction", "discover", "plain_name"]
 
 MOST_MODELS = 2000
 """Headers read in one survey: each takes 10 to 100 ms."""
+
+MOST_OFF = 0.1
+"""Share by which the weights of a model may differ in number from its card, which may say it rounded."""
+
+ARCHITECTURES = {
+    "qwen2.5": ("qwen2",),
+    "smollm2": ("llama",),
+    "llama3.2": ("llama",),
+    "nemotron": ("nemotron", "llama"),
+    "ministral": ("mistral", "ministral"),
+}
+"""What files of a family call their architecture, by its beginning, where that is not the family's name."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
     """One model: where it lies first, where else the same one lies, and its card or what is wrong with it.
 
-    ``known_as`` names the card of the catalog that already uses it. ``bytes`` is its size on disk, 0 where
-    that cannot be told.
+    ``known_as`` names the card of the catalog that already uses it, or whose very file it is; ``unused`` says
+    that the latter has no weights here yet, so that ``card`` is worth adding. ``bytes`` is its size on disk,
+    0 where that cannot be told.
     """
 
     name: str
@@ -39,7 +53,13 @@ class Found:
     card: ModelCard | None = None
     problem: str = ""
     known_as: str = ""
+    unused: bool = False
     also: tuple[Path, ...] = ()
+
+    @property
+    def new(self) -> bool:
+        """Whether its card is none that the catalog uses already."""
+        return self.card is not None and (self.unused or not self.known_as)
 
 
 def plain_name(text: str) -> str:
@@ -100,6 +120,13 @@ def _look(
         one = replace(one, name=known.name)
         if known.name in taken:
             return replace(one, known_as=known.name, card=known)
+    if same := _same_file(spot.path, size, catalog):
+        one = replace(one, name=same.name, known_as=same.name, card=same)
+        if same.name in taken:
+            return one
+        # It vouches for itself by its hash, so everything on the card holds for it.
+        own = replace(same, source=f"path:{spot.path}", members=(), default=False, opt_in=False)
+        return replace(one, card=own, unused=True)
     try:
         if spot.path.is_dir():
             card = folder_card(spot.path, one.name, catalog)
@@ -113,11 +140,38 @@ def _look(
         card = replace(card, license=spot.license)
     # A card whose file has changed since is made anew, with what the user or the catalogue put on it.
     shared = known or catalog.get(one.name)
-    if shared and one.name not in taken and shared.backend == card.backend:
+    if shared and one.name not in taken and not contradiction(card, shared):
         card = as_known(card, shared)
     elif one.name in taken or shared:
         card = replace(card, name=_free(one.name, taken | set(catalog)))
     return replace(one, name=card.name, card=card, bytes=card.bytes)
+
+
+def _same_file(path: Path, size: int, catalog: Mapping[str, ModelCard]) -> ModelCard | None:
+    """The card whose hash this file has. Names claim hashes too, but only the content counts; it is read
+    only where the size is right, because that takes a second or more for each GB."""
+    alike = {card.sha256: card for card in catalog.values() if card.sha256 and card.bytes == size}
+    try:
+        return alike.get(sha256_of(path)) if alike and path.is_file() else None
+    except OSError:
+        return None
+
+
+def contradiction(card: ModelCard, known: ModelCard) -> str:
+    """Why what was found cannot be the model of the card ``known``; empty where it may be.
+
+    A card that is unfit is never contradicted: its warning is worth more than its figures.
+    """
+    if card.backend != known.backend:
+        return f"it is run by {card.backend}, not by {known.backend}"
+    if known.unfit:
+        return ""
+    if card.parameters and known.parameters and abs(card.parameters / known.parameters - 1) > MOST_OFF:
+        return f"it has {card.parameters:,} weights, not about {known.parameters:,}"
+    built = ARCHITECTURES.get(known.family, (known.family,))
+    if card.family and known.family and card.family != known.family and not card.family.startswith(built):
+        return f"it is built as {card.family:.40}, not as {' or '.join(built)}"
+    return ""
 
 
 def as_known(card: ModelCard, known: ModelCard) -> ModelCard:
