@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import errno
-import gc
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -25,63 +21,20 @@ from sage.errors import (
     DeadlineExceeded,
     Interrupted,
     LoadFailed,
-    StoreError,
     UsageError,
     WorkerDied,
 )
-from sage.types import Completion, GenerationRequest, Message
-from sage.zoo.process import Worker, WorkerGone, WorkerLimits, WorkerSpec, _typed
+from sage.types import GenerationRequest, Message
+from sage.zoo.process import Worker, WorkerGone, _typed
 from sage.zoo.worker import request_from_json
 
-REQUEST = GenerationRequest(messages=(Message(role="user", content="hello there"),))
-
-LONG = " ".join(str(i) for i in range(500))
-"""With ``token_s`` = 0.01, five seconds of answer."""
-
-Start = Callable[..., Worker]
+from .workers import LONG, REQUEST, Start, ask, gone, starting, wait_until
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start a worker with a script; keywords that name a limit replace it."""
-    workers: list[Worker] = []
-
-    def build(
-        script: dict[str, Any] | None = None, *, backend: str = "fake", context: int = 4096, **changes: Any
-    ) -> Worker:
-        limits = {"load_s": 10.0, "answer_s": 10.0, "silence_s": 5.0, "stop_s": 1.0}
-        spec = WorkerSpec(
-            name="m", backend=backend, path=Path("none"), context=context, threads=1, extra=script or {}
-        )
-        hooks = {name: changes.pop(name) for name in ("should_stop", "on_started") if name in changes}
-        workers.append(Worker(spec, WorkerLimits(**limits | changes), log=tmp_path / "log", **hooks))
-        return workers[-1]
-
-    yield build
-    for worker in workers:
-        worker.close()
-
-
-def ask(worker: Worker, **changes: Any) -> tuple[Completion, list[str]]:
-    pieces: list[str] = []
-    return worker.ask(REQUEST, pieces.append, **changes), pieces
-
-
-def gone(pid: int) -> bool:
-    """No process, or one that only waits to be reaped by whoever adopted it."""
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
-def wait_until(what: Callable[[], bool], seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if what():
-            return True
-        time.sleep(0.02)
-    return what()
+    with starting(tmp_path) as build:
+        yield build
 
 
 def test_an_answer_comes_in_order_and_measured(start: Start) -> None:
@@ -404,104 +357,6 @@ def test_a_request_error_leaves_the_worker_alive(start: Start) -> None:
     assert small.alive
 
 
-@pytest.mark.parametrize("failure", [KeyboardInterrupt(), StoreError("full"), DeadlineExceeded("late")])
-def test_a_listener_that_fails_stops_the_generation(start: Start, failure: BaseException) -> None:
-    worker = start({"answer": LONG, "token_s": 0.01})
-    calls: list[str] = []
-
-    def on_text(text: str) -> None:
-        calls.append(text)
-        raise failure
-
-    with pytest.raises(type(failure)):
-        worker.ask(REQUEST, on_text)
-    assert len(calls) == 1
-    assert worker.alive
-    began = time.monotonic()
-    first: list[float] = []
-    worker.ask(REQUEST, lambda _text: first.append(time.monotonic()), should_stop=lambda: bool(first))
-    assert first[0] - began < 1.0  # the answer to nobody would have taken five seconds
-
-
-GRANDPARENT = """#!/bin/sh
-{python} -c 'import os, sys, time; {first}; time.sleep(60)' &
-echo $! > "$(dirname "$0")/pid"
-exec {python} "$@"
-"""
-
-
-def grandchild_of(
-    start: Start, folder: Path, monkeypatch: pytest.MonkeyPatch, first: str
-) -> tuple[Worker, int]:
-    """A worker that started a process, which holds the worker's pipe, and that one's id."""
-    python = folder / "python"
-    python.write_text(GRANDPARENT.format(python=sys.executable, first=first))
-    python.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(python))
-    worker, pid = start({"answer": "fine"}), int((folder / "pid").read_text())
-    assert not gone(pid)
-    return worker, pid
-
-
-@pytest.mark.parametrize("how", ["close", "kill", "death"])
-def test_what_a_worker_started_ends_with_it(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
-    worker, grandchild = grandchild_of(start, tmp_path, monkeypatch, "pass")
-    if how == "death":
-        os.kill(worker.pid, signal.SIGKILL)
-        assert wait_until(lambda: not worker.alive, 5.0)
-    began = time.monotonic()
-    worker.kill() if how == "kill" else worker.close()
-    assert time.monotonic() - began < 0.9  # less than stop_s: the reader came to its end
-    assert wait_until(lambda: gone(grandchild), 2.0)
-    assert not worker._reader.is_alive()
-
-
-def test_who_left_the_group_and_keeps_the_pipe_does_not_hold_up_the_end(
-    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    worker, stray = grandchild_of(start, tmp_path, monkeypatch, "os.setsid()")
-    assert wait_until(lambda: os.getsid(stray) == stray, 5.0)
-    try:
-        closing = threading.Thread(target=worker.close, daemon=True)
-        closing.start()
-        closing.join(4.0)
-        assert not closing.is_alive()
-    finally:
-        os.kill(stray, signal.SIGKILL)
-    worker._reader.join(5.0)
-
-
-def test_closing_twice_is_once(start: Start) -> None:
-    worker = start()
-    worker.close()
-    worker.close()
-    assert gone(worker.pid)
-    with pytest.raises(WorkerDied):
-        ask(worker)
-
-
-def test_closing_ends_a_worker_that_is_stuck(start: Start) -> None:
-    worker = start({"hang_after": 0})
-    errors: list[BaseException] = []
-
-    def stuck() -> None:
-        try:
-            ask(worker)
-        except WorkerDied as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=stuck)
-    thread.start()
-    time.sleep(0.2)
-    worker.close()
-    thread.join(5.0)
-    assert not thread.is_alive()
-    assert len(errors) == 1
-    assert gone(worker.pid)
-
-
 def test_what_libraries_print_does_not_disturb(start: Start) -> None:
     worker = start({"answer": "fine", "noise": '\n{"ev": "done"}\nllama_init: junk \x1b[31m\n{"id'})
     for _ in range(2):
@@ -523,51 +378,6 @@ def test_nothing_is_imported_from_where_the_user_stands(
     (tmp_path / "sage" / "__init__.py").write_text("raise SystemExit(3)\n")
     monkeypatch.chdir(tmp_path)
     assert ask(start({"answer": "fine"}))[0].text == "fine"
-
-
-PARENT = """
-import sys, time
-from pathlib import Path
-from sage.types import GenerationRequest, Message
-from sage.zoo.process import Worker, WorkerLimits, WorkerSpec
-script = {"answer": "a b c", "hang_after": 1} if sys.argv[1] == "answering" else {}
-spec = WorkerSpec(name="m", backend="fake", path=Path("x"), context=512, threads=1, extra=script)
-worker = Worker(spec, WorkerLimits(load_s=9, answer_s=60, silence_s=60, stop_s=1))
-print(worker.pid, flush=True)
-if script:
-    worker.ask(GenerationRequest(messages=(Message(role="user", content="q"),)), lambda text: None)
-time.sleep(60)
-"""
-
-
-@pytest.mark.parametrize("doing", ["idle", "answering"])
-def test_a_worker_does_not_outlive_its_parent(doing: str) -> None:
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, doing], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout
-    with parent.stdout:
-        pid = int(parent.stdout.readline())
-        time.sleep(0.2)
-        assert not gone(pid)
-        parent.kill()
-        parent.wait()
-        assert wait_until(lambda: gone(pid), 2.0)
-
-
-def test_crashes_leak_neither_descriptors_nor_processes(start: Start) -> None:
-    def cycle() -> None:
-        worker = start({"crash_after": 0})
-        with pytest.raises(WorkerDied):
-            ask(worker)
-        worker.close()
-
-    cycle()
-    gc.collect()
-    descriptors, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
-    for _ in range(30):
-        cycle()
-    assert len(os.listdir("/proc/self/fd")) == descriptors
-    assert threading.active_count() == threads
-    assert psutil.Process().children() == []
 
 
 def test_a_request_that_is_over_is_never_sent(start: Start) -> None:
