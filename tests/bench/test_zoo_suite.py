@@ -168,7 +168,7 @@ def test_a_broken_model_is_left_out_and_the_others_are_measured(run: Run) -> Non
 def test_wrong_names(run: Run) -> None:
     for names, error, told in (
         (("yess",), ModelNotFound, "Did you mean"),
-        (("minilm",), ModelNotFound, "No model is called"),
+        (("minilm",), ModelNotFound, "answers nothing"),
         (("gemma-3-270m",), WeightsMissing, "not here"),
         ((), WeightsMissing, "No model"),
     ):

@@ -119,16 +119,34 @@ def test_the_first_pull_from_the_hub_pins_what_it_serves(
 
 def test_what_a_card_says_of_its_weights(run_sage: Any) -> None:
     words = run_sage("models", "show", "Qwen3-Omni-30B-FP4").stdout
-    assert "4 bits claimed, 17.6 on disk, which is more" in words
-    assert "unfit       its four bits are metadata only" in words
+    assert "4 bits claimed, 17.6 as published, which is more" in words
+    assert "as published 66.0 GB" in words
+    assert words.splitlines()[1].startswith("in the way  it cannot be run: its four bits are metadata only")
+    assert "discover" not in words
+    assert "pull" not in words
     assert "needs       mamba_ssm\n" in run_sage("models", "show", "nemotron-h-4b-instruct-128k").stdout
     words = run_sage("models", "show", "introspective-qwen-0.5b-v2.1").stdout
     assert "base        qwen2.5-0.5b-instruct\n" in words
-    assert "file        unpublished; sage models discover --add FOLDER\n" in words
+    assert "file        unpublished\n" in words
+    assert "weights     1.1 million, 32 bits claimed, 31.1 as published\n" in words
     assert "quality is  unknown\n" in words
     card = json.loads(run_sage("models", "show", "qwen3-omni-30b-fp4", "--json").stdout)
     assert card["obstacle"]["name"] == "UnsafeFile"
     assert card["stored_bits"] == pytest.approx(17.6)
+
+
+def test_what_is_in_the_way_comes_first(run_sage: Any) -> None:
+    lines = run_sage("models", "show", "gemma-3-270m").stdout.splitlines()
+    assert lines[1] == "in the way  its weights are not here; sage models pull gemma-3-270m"
+    assert "size        253 MB" in lines
+    assert "weights     268 million, 4.85 bits claimed, 7.6 in the file, which is more" in lines
+
+
+def test_an_embedding_model_answers_nothing(run_sage: Any) -> None:
+    for command in (["ask", "-m", "minilm", "hello"], ["bench", "zoo", "--models", "minilm"]):
+        done = run_sage(*command)
+        assert done.returncode == 3
+        assert "minilm tells texts apart and answers nothing" in done.stderr
 
 
 def test_a_file_of_ones_own_from_pull_to_rm(run_sage: Any, own_file: Path, home: Path) -> None:
@@ -144,7 +162,9 @@ def test_a_file_of_ones_own_from_pull_to_rm(run_sage: Any, own_file: Path, home:
     assert card["present"] is True
     assert card["path"] == str(home / "models" / "own.gguf")
     assert (card["prompt_style"], card["context_length"], card["bytes"]) == ("qa", 512, size)
-    assert "asked by    qa" in run_sage("models", "show", "own").stdout
+    words = run_sage("models", "show", "own").stdout
+    assert "asked by    qa" in words
+    assert "in the way" not in words
 
     memory = json.loads(run_sage("models", "estimate", "own", "--context", "256", "--json").stdout)
     assert memory["context"] == 256
@@ -257,7 +277,9 @@ def test_a_damaged_model_is_named_everywhere_and_mended_by_a_pull(
         row = next(r for r in json.loads(run_sage("models", "list", "--json").stdout) if r["name"] == "own")
         assert (row["present"], row["state"]) == (False, "damaged")
         assert "damaged" in run_sage("models", "list").stdout.splitlines()[-1]
-        assert f"own.gguf is damaged; {mend[5:]}" in run_sage("models", "show", "own").stdout
+        words = run_sage("models", "show", "own").stdout
+        assert "own.gguf is damaged\n" in words
+        assert f"not {own_file.stat().st_size}; {mend[5:]}\n" in words.splitlines(keepends=True)[1]
     done = run_sage("models", "estimate", "own")
     assert done.returncode == 5
     assert "own: its file " in done.stderr

@@ -258,3 +258,10 @@ def test_a_bad_file_is_not_overwritten(home: Path) -> None:
 def test_names_that_cannot_be_files(name: str) -> None:
     with pytest.raises(UsageError):
         check_name(name)
+
+
+def test_an_embedding_model_is_no_model_to_ask(home: Path) -> None:
+    for name in ("minilm", "MiniLM"):
+        with pytest.raises(ModelNotFound, match="minilm tells texts apart and answers nothing"):
+            find_card(load_catalog(home), name)
+        assert find_card(every_card(home), name).name == "minilm"

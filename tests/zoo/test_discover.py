@@ -103,6 +103,14 @@ def test_a_folder_of_gguf_files(home: Path, tmp_path: Path, sound: bytes) -> Non
     assert not found.problem
 
 
+def test_a_mixed_quantisation_claims_what_its_recipe_takes(home: Path, tmp_path: Path, gguf: Any) -> None:
+    gguf.metadata |= WORDS | {"general.file_type": 15}
+    card = look(home, put(tmp_path / "tiny.gguf", gguf.bytes()))["tiny"].card
+    assert card is not None
+    assert card.bits == 4.85
+    assert {c.bits for n, c in every_card(home).items() if n.endswith("q4_k_m")} == {4.85}
+
+
 def test_the_hugging_face_cache(home: Path, tmp_path: Path, sound: bytes) -> None:
     cache = tmp_path / "hub"
     snapshot(cache, "owner/Tiny-GGUF", {"tiny-q4_0.gguf": sound, "sub/other.gguf": sound + bytes(32)})

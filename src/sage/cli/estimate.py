@@ -67,7 +67,9 @@ def show_estimate(name: str, context: int | None, *, as_json: bool) -> bool:
         emit_json({"name": name, "context": tokens} | parts | found)
         return fits
     said = {EMBEDDING: "on its card", "fake": "script"}
-    rows = parts or {said.get(card.backend, "its worker"): total}
+    rows = {label: value for label, value in parts.items() if value} or {
+        said.get(card.backend, "its worker"): total
+    }
     if measured:
         rows |= ({"together": total} if parts else {}) | {"measured here": measured}
     for label, value in (rows | {"total": need, "free": free}).items():

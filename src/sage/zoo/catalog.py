@@ -261,12 +261,17 @@ def find_card(catalog: Mapping[str, ModelCard], name: str) -> ModelCard:
     """The card of that name; capitals matter only where two names differ in nothing else.
 
     Raises:
-        ModelNotFound: there is none.
+        ModelNotFound: there is none, or it is an embedding model and ``catalog`` holds those that answer.
     """
     if name not in catalog:
         alike = [card for card in catalog.values() if card.name.lower() == name.lower()]
         if len(alike) == 1:
             return alike[0]
+        silent = _shipped().get(name.lower())
+        if silent and silent.backend == EMBEDDING:
+            raise ModelNotFound(
+                f"{silent.name} tells texts apart and answers nothing", mend="sage models list --all"
+            )
         raise ModelNotFound(
             f"No model is called {name!r}.{did_you_mean(name, catalog)}", mend="sage models list"
         )

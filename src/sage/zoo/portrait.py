@@ -33,6 +33,10 @@ FILE_TYPES = {
 }  # fmt: skip
 """``general.file_type``, as in llama.cpp's ``llama_ftype``; the withdrawn numbers are left out."""
 
+MIXED_BITS = {"Q4_K_M": 4.85}
+"""Bits of a recipe that keeps some tensors finer than the type it is named after. Source: llama.cpp's list of
+its quantisations, for a model of 7 billion weights."""
+
 DTYPE_BITS = {"float32": 32.0, "float16": 16.0, "bfloat16": 16.0}
 README_BYTES = 4096
 
@@ -47,7 +51,9 @@ def quantisation(header: GgufHeader) -> str:
 
 
 def _claimed_bits(label: str) -> float:
-    """Bits of the type that a quantisation is named after: ``Q4_K_M`` is made of ``Q4_K`` first of all."""
+    """Bits of a known recipe, or of the type that it is named after: ``Q5_K_M`` is mostly ``Q5_K``."""
+    if label in MIXED_BITS:
+        return MIXED_BITS[label]
     for kind in GGML_TYPES.values():
         if kind.name in (label, re.sub(r"_(S|M|L)$", "", label)):
             return kind.size * 8 / kind.block

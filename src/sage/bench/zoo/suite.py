@@ -30,14 +30,14 @@ from sage.bench.zoo.router import live, located, replay
 from sage.bench.zoo.trust import convergence
 from sage.bench.zoo.turns import STAGES
 from sage.config import Settings
-from sage.errors import DoesNotFit, ModelNotFound, SageError, WeightsMissing, did_you_mean
+from sage.errors import DoesNotFit, SageError, WeightsMissing
 from sage.hardware.budget import budget_bytes
 from sage.hardware.probe import memory
 from sage.kernel.session import memory_need
 from sage.kernel.sharing import ask_for_home
 from sage.memory.locate import open_locator
 from sage.zoo.card import ModelCard
-from sage.zoo.catalog import load_catalog
+from sage.zoo.catalog import find_card, load_catalog
 from sage.zoo.lease import Lease
 from sage.zoo.process import Worker
 from sage.zoo.sources import present
@@ -94,13 +94,11 @@ def chosen_models(catalog: Mapping[str, ModelCard], home: Path, names: Sequence[
         if not cards:
             raise WeightsMissing("No model is on this machine.", mend="sage models pull")
         return cards
-    for name in names:
-        if name not in catalog:
-            hint = did_you_mean(name, list(catalog))
-            raise ModelNotFound(f"No model is called {name!r}.{hint}", mend="sage models list")
-        if not present(catalog[name], home):
+    chosen = {card.name: card for card in (find_card(catalog, name) for name in names)}
+    for name, card in chosen.items():
+        if not present(card, home):
             raise WeightsMissing(f"The weights of {name} are not here.", mend=f"sage models pull {name}")
-    return [catalog[name] for name in dict.fromkeys(names)]
+    return list(chosen.values())
 
 
 def run_zoo(
