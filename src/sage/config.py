@@ -121,7 +121,10 @@ class ModelSettings(_Section):
     load_timeout_s: float = Field(300.0, gt=0, description="A load that takes longer is a failure.")
     answer_timeout_s: float = Field(300.0, gt=0, description="An answer that takes longer is a failure.")
     silence_timeout_s: float = Field(
-        60.0, gt=0, description="A worker that says nothing for this long is hung, and is killed."
+        60.0,
+        gt=0,
+        description="A worker that says nothing for this long is hung, and is killed. Before the first word "
+        "of a model that runs here, 0.1 s are added for each token of the prompt; of one on a server, nothing.",
     )
     stop_timeout_s: float = Field(2.0, gt=0, description="A worker that does not stop by then is killed.")
     memory_limit_gb: float = Field(

@@ -50,8 +50,8 @@ def generation(prompt: str, **more: Any) -> GenerationRequest:
 @contextmanager
 def fresh_worker(home: Path, name: str) -> Iterator[Worker]:
     settings = load_settings().models
-    spec = worker_spec(home, load_catalog(home)[name], settings)
-    worker = Worker(spec, worker_limits(settings))
+    card = load_catalog(home)[name]
+    worker = Worker(worker_spec(home, card, settings), worker_limits(card, settings))
     try:
         yield worker
     finally:

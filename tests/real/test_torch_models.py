@@ -23,7 +23,7 @@ pytestmark = pytest.mark.real
 def test_a_gguf_file_in_torch(real_home: Path, home: Path, tmp_path: Path) -> None:
     card = replace(load_catalog(home)["smollm2-135m-instruct"], backend="transformers")
     settings = load_settings().models
-    worker = Worker(worker_spec(home, card, settings), worker_limits(settings), log=tmp_path / "log")
+    worker = Worker(worker_spec(home, card, settings), worker_limits(card, settings), log=tmp_path / "log")
     try:
         talk = (Message(role="user", content="What is the capital of France?"),)
         answer = worker.ask(GenerationRequest(messages=talk, max_tokens=24), lambda _: None)

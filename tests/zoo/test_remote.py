@@ -17,7 +17,7 @@ from sage.errors import ConfigError, RateLimited, RemoteFailed
 from sage.kernel.sense import Request
 from sage.kernel.session import memory_need, open_kernel
 from sage.kernel.turn import Reply
-from sage.types import GenerationRequest
+from sage.types import GenerationRequest, Message
 from sage.zoo.card import ModelCard
 from sage.zoo.catalog import load_catalog
 from sage.zoo.launch import worker_limits, worker_spec
@@ -66,7 +66,8 @@ NEAR = ModelCard(
 @pytest.fixture
 def worker(server: ModelServer, home: Path) -> Iterator[Worker]:
     settings = ModelSettings(silence_timeout_s=2.0, stop_timeout_s=0.5)
-    made = Worker(worker_spec(home, card(server.url), settings), worker_limits(settings))
+    served = card(server.url)
+    made = Worker(worker_spec(home, served, settings), worker_limits(served, settings))
     yield made
     made.close()
 
@@ -130,6 +131,25 @@ def test_a_hanging_server_is_a_failure_of_its_own_and_not_of_the_worker(
     assert worker.alive
 
 
+LONG_QUESTION = GenerationRequest(messages=(Message(role="user", content="word " * 2000),))
+
+
+def test_a_long_prompt_makes_nobody_wait_longer_for_a_silent_server(
+    worker: Worker, server: ModelServer
+) -> None:
+    server.reply = lambda handler: bool(handler.server.over.wait(10))
+    began = time.monotonic()
+    with pytest.raises(RemoteFailed, match="does not answer"):
+        worker.ask(LONG_QUESTION, lambda _text: None)
+    assert time.monotonic() - began < 2.5
+
+
+def test_a_long_prompt_buys_time_only_for_models_of_this_machine() -> None:
+    settings = ModelSettings(silence_timeout_s=2.0)
+    assert worker_limits(card("http://127.0.0.1:1/v1"), settings).prefill_s == 0
+    assert worker_limits(NEAR, settings).prefill_s > 0
+
+
 def test_an_answer_that_is_stopped_in_silence_ends_with_its_worker(
     worker: Worker, server: ModelServer
 ) -> None:
@@ -150,9 +170,10 @@ def test_the_key_is_in_no_command_line_and_in_no_order(
     server: ModelServer, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_KEY", SECRET)
-    spec = worker_spec(home, card(server.url, key_env="MY_KEY"), ModelSettings())
+    served = card(server.url, key_env="MY_KEY")
+    spec = worker_spec(home, served, ModelSettings())
     assert SECRET not in repr(spec)
-    worker = Worker(spec, worker_limits(ModelSettings()))
+    worker = Worker(spec, worker_limits(served, ModelSettings()))
     try:
         assert SECRET not in " ".join(psutil.Process(worker.pid).cmdline())
     finally:

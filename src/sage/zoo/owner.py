@@ -414,7 +414,7 @@ class Owner:
         try:
             worker = Worker(
                 worker_spec(self._home, card, self._settings),
-                worker_limits(self._settings),
+                worker_limits(card, self._settings),
                 log=worker_log(self._home),
                 should_stop=lambda: bool(resident.reason),
                 on_started=lambda pid: setattr(resident, "pid", pid),

@@ -27,7 +27,7 @@ from sage.types import Completion, GenerationRequest, new_id
 from sage.zoo.backends import Score
 from sage.zoo.card import PromptStyle
 
-__all__ = ["POLL_S", "Worker", "WorkerGone", "WorkerLimits", "WorkerSpec"]
+__all__ = ["POLL_S", "PREFILL_S_PER_TOKEN", "Worker", "WorkerGone", "WorkerLimits", "WorkerSpec"]
 
 PREFILL_S_PER_TOKEN = 0.1
 """Silence allowed per prompt token before the first word: ten tokens a second is a very slow machine."""
@@ -51,12 +51,14 @@ class WorkerSpec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerLimits:
-    """Seconds after which the parent stops waiting."""
+    """Seconds after which the parent stops waiting. Before the first word, ``prefill_s`` are added to
+    ``silence_s`` for each token of the prompt."""
 
     load_s: float
     answer_s: float
     silence_s: float
     stop_s: float
+    prefill_s: float = PREFILL_S_PER_TOKEN
 
 
 class WorkerGone(WorkerDied):
@@ -249,7 +251,7 @@ class Worker:
     def _serve(
         self, order: Mapping[str, Any], wait: _Wait, characters: int, on_text: Callable[[str], None]
     ) -> dict[str, Any]:
-        silence = self._limits.silence_s + characters / 3 * PREFILL_S_PER_TOKEN
+        silence = self._limits.silence_s + characters / 3 * self._limits.prefill_s
         turn, over = new_id("ask"), False
         try:
             self._submit({**order, "id": turn}, wait.deadline, wait.should_stop)

@@ -149,7 +149,7 @@ def test_a_user_s_weights_through_a_real_worker(folders: Folders, home: Path, tm
     card = card_of(folders("qwen2"))
     settings = load_settings().models
     assert memory_need(home, card, 64) > card.bytes
-    worker = Worker(worker_spec(home, card, settings), worker_limits(settings), log=tmp_path / "log")
+    worker = Worker(worker_spec(home, card, settings), worker_limits(card, settings), log=tmp_path / "log")
     try:
         pieces: list[str] = []
         answer = worker.ask(ask(), pieces.append)
@@ -174,7 +174,7 @@ def test_an_adapter_through_a_real_worker(folders: Folders, home: Path, tmp_path
     card = card_of(write_adapter(folders("qwen2"), tmp_path / "lora"), "lora", base="base")
     settings = load_settings().models
     assert memory_need(home, card, 64) > memory_need(home, base, 64)
-    worker = Worker(worker_spec(home, card, settings), worker_limits(settings), log=tmp_path / "log")
+    worker = Worker(worker_spec(home, card, settings), worker_limits(card, settings), log=tmp_path / "log")
     try:
         changed = [score.logprob for score in worker.score(QUESTION, TEXTS)]
         estimate = memory_need(home, card, 64)
@@ -319,6 +319,38 @@ def test_a_broken_folder_is_no_crash(folders: Folders, tmp_path: Path) -> None:
     (broken / "config.json").write_text(json.dumps(config | {"num_attention_heads": 7}))
     with pytest.raises(LoadFailed, match="could not load broken"):
         engine(broken)
+
+
+def test_the_settings_of_an_adapter_beside_a_whole_model_lead_nowhere(
+    folders: Folders, tmp_path: Path
+) -> None:
+    import shutil
+
+    stale = tmp_path / "stale"
+    shutil.copytree(folders("llama"), stale)
+    settings = {"peft_type": "LORA", "base_model_name_or_path": str(tmp_path / "gone"), "r": 2, "evil": 1}
+    (stale / "adapter_config.json").write_text(json.dumps(settings))
+    assert engine(stale).generate(ask(), lambda _: False) == engine(folders("llama")).generate(
+        ask(), lambda _: False
+    )
+
+
+def test_what_changed_since_it_was_vetted_is_seen_before_it_is_loaded(
+    folders: Folders, tmp_path: Path
+) -> None:
+    import shutil
+
+    changed = tmp_path / "changed"
+    shutil.copytree(folders("llama"), changed)
+    config = json.loads((changed / "config.json").read_text())
+    (changed / "config.json").write_text(json.dumps(config | {"auto_map": {"AutoModel": "evil.Model"}}))
+    with pytest.raises(UnsafeFile, match="auto_map"):
+        engine(changed)
+    with pytest.raises(UnsafeFile, match="no adapter"):
+        engine(folders("llama"), base=str(folders("llama")))
+    adapter = write_adapter(folders("qwen2"), tmp_path / "lora")
+    with pytest.raises(UnsafeFile, match="not a whole model"):
+        engine(adapter)
 
 
 def test_an_adapter_that_is_none_is_refused(folders: Folders, home: Path, tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ def open_worker(
         LoadFailed, WorkerDied, BackendMissing: it could not be loaded.
     """
     spec = worker_spec(home, card, settings.models)
-    worker = Worker(replace(spec, backend=backend or spec.backend), worker_limits(settings.models))
+    worker = Worker(replace(spec, backend=backend or spec.backend), worker_limits(card, settings.models))
     try:
         yield worker
     finally:

@@ -40,9 +40,6 @@ IDLE_S = 2.0
 SHARE_OF_SILENCE = 0.8
 """Of the silence that the parent allows its worker: the worker tells of it before it is killed for it."""
 
-PROMPT_S = 0.1
-"""Silence allowed for each token of the prompt before the first word, as the parent allows."""
-
 INSTEAD: Mapping[str, str] = {"logprobs": "", "stream_options": "", "max_tokens": "max_completion_tokens"}
 """What some servers refuse, and what they take in its place; what has no such name can be left out."""
 
@@ -77,8 +74,7 @@ class OpenAIHttpEngine:
 
     def generate(self, request: GenerationRequest, on_text: OnText) -> Completion:
         """Answer. Besides what ``Engine`` says, raises RemoteFailed and RateLimited."""
-        patience = self._silence_s + PROMPT_S * sum(len(m.content) for m in request.messages) / 3
-        patience = min(patience, request.deadline_s or patience)
+        patience = min(self._silence_s, request.deadline_s or self._silence_s)
         while True:
             answer = StreamedAnswer(on_text, self._connection.refusals)
             try:
