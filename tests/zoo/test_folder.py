@@ -12,7 +12,7 @@ import pytest
 
 from sage.errors import BackendMissing, SageError, UnsafeFile, WeightsMissing
 from sage.zoo.estimate_torch import estimate_torch, loads_as_bf16
-from sage.zoo.folder import vet_folder, wanted, weight_files
+from sage.zoo.folder import accepted_files, only_accepted, vet_folder, wanted, weight_files
 
 CONFIG: dict[str, Any] = {
     "model_type": "llama",
@@ -230,6 +230,35 @@ def test_an_adapter(tmp_path: Path) -> None:
 def test_an_adapter_that_asks_for_more(tmp_path: Path, change: dict[str, Any]) -> None:
     with pytest.raises(UnsafeFile):
         vet_folder(adapter(tmp_path / "lora", **change))
+
+
+def test_the_settings_of_an_adapter_beside_whole_weights_are_never_seen(folder: Path) -> None:
+    put(folder, "adapter_config.json", {"peft_type": "LORA", "base_model_name_or_path": "/elsewhere", "x": 1})
+    put(folder, "model.safetensors.index.json", {"weight_map": {}})
+    (folder / "modeling_evil.py").write_text("raise SystemExit")
+    assert not vet_folder(folder).adapter
+    with only_accepted(folder) as seen:
+        assert sorted(file.name for file in seen.iterdir() if file.is_symlink()) == [
+            "config.json",
+            "model.safetensors",
+            "tokenizer.json",
+            "tokenizer_config.json",
+        ]
+        assert vet_folder(seen).weight_bytes == vet_folder(folder).weight_bytes
+    assert not seen.exists()
+
+
+def test_all_that_an_adapter_or_a_template_needs_is_accepted(tmp_path: Path) -> None:
+    path = adapter(tmp_path / "lora")
+    put(path, "additional_chat_templates", None)  # no folder of templates: passed over
+    assert accepted_files(path) == ("adapter_model.safetensors", "adapter_config.json")
+    (path / "additional_chat_templates").unlink()
+    (path / "additional_chat_templates").mkdir()
+    put(path, "additional_chat_templates/tools.jinja", "x")
+    with only_accepted(path) as seen:
+        assert (seen / "additional_chat_templates/tools.jinja").read_text() == '"x"'
+    (path / "adapter_model.safetensors").unlink()
+    assert accepted_files(path) == ()
 
 
 def test_only_useful_files_are_fetched() -> None:

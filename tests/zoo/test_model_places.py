@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import sys
 import types
@@ -108,6 +109,34 @@ def test_a_folder_that_changed_or_vanished(mine: ModelCard, home: Path) -> None:
     with pytest.raises(WeightsMissing) as caught:
         memory_parts(home, mine, 512)
     assert caught.value.mend == f"sage models discover --add {path}"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "config.json",
+        "tokenizer.model",
+        "merges.txt",
+        "chat_template.jinja",
+        "additional_chat_templates/tools.jinja",
+        "model.safetensors",
+    ],
+)
+def test_every_file_that_is_loaded_is_stamped(mine: ModelCard, home: Path, name: str) -> None:
+    file = model_path(mine, home) / name
+    file.parent.mkdir(exist_ok=True)
+    content = file.read_bytes() if file.exists() else b"one"
+    file.write_bytes(content)
+    before, was = stamp(mine, home), file.stat()
+    file.write_bytes(content[:-1] + b"!")
+    os.utime(file, ns=(was.st_atime_ns, was.st_mtime_ns))  # the same size and time: the inode tells
+    assert stamp(mine, home) != before
+    before = stamp(mine, home)
+    other = file.with_name("other")
+    other.write_bytes(file.read_bytes())
+    os.utime(other, ns=(was.st_atime_ns, was.st_mtime_ns))
+    os.replace(other, file)
+    assert stamp(mine, home) != before
 
 
 def test_a_configuration_that_turned_hostile_is_seen_at_the_next_look(mine: ModelCard, home: Path) -> None:

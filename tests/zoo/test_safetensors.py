@@ -78,6 +78,10 @@ def test_what_the_library_writes_is_read(tmp_path: Path) -> None:
         ({"b": OTHER}, "does not begin where"),
         ({"a": ENTRY}, "belong to no tensor"),
         ({"n" * 2000: ENTRY, "b": OTHER}, "not described"),
+        ({}, "no tensor"),
+        ({"__metadata__": {"format": "pt"}}, "no tensor"),
+        ({"a\x1b[31m": ENTRY, "b": OTHER}, "cannot be printed"),
+        ({"a\ud800": ENTRY, "b": OTHER}, "cannot be printed"),
     ],
 )
 def test_a_header_that_cannot_be_right(tmp_path: Path, table: Any, said: str) -> None:
@@ -107,6 +111,28 @@ def test_a_header_of_nothing_but_lists_is_refused_before_it_is_parsed(tmp_path: 
     with pytest.raises(UnsafeFile, match="more than 65536 tensors"):
         vet_safetensors(path)
     assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("piece", ['"{}":""', '"{}": "x"'])
+def test_notes_without_end_are_refused_before_they_are_parsed(
+    tmp_path: Path, piece: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = ",".join(piece.format(i) for i in range(500_000))
+    path = write(
+        tmp_path, b'{"__metadata__":{' + notes.encode() + b'},"a":' + json.dumps(ENTRY).encode() + b"}"
+    )
+    monkeypatch.setattr(safetensors_header.json, "loads", lambda *_, **__: pytest.fail("it was parsed"))
+    with pytest.raises(UnsafeFile, match="more than 393216 entries"):
+        vet_safetensors(path)
+
+
+def test_as_many_tensors_as_are_allowed(tmp_path: Path) -> None:
+    table = {
+        f"layers.{i}.weight": {"dtype": "U8", "shape": [1] * 8, "data_offsets": [i, i + 1]}
+        for i in range(65_536)
+    }
+    path = write(tmp_path, {"__metadata__": {"format": "pt"}, **table}, 65_536)
+    assert len(vet_safetensors(path).tensors) == 65_536
 
 
 @settings(max_examples=300, deadline=None)

@@ -17,6 +17,7 @@ from sage.events import EventBus, HomeAwaited, JsonlLog
 from sage.hardware.budget import budget_bytes
 from sage.hardware.disk import cached_disk_read
 from sage.hardware.probe import memory
+from sage.kernel.glance import Glance
 from sage.kernel.learning import Stores
 from sage.kernel.sharing import SharedHome, ask_for_home
 from sage.kernel.tick import Kernel, Surroundings
@@ -36,11 +37,11 @@ from sage.zoo.host import Host
 from sage.zoo.lease import Lease
 from sage.zoo.notes import others_bytes
 from sage.zoo.remote import WORKER_BYTES, check_reach
-from sage.zoo.sources import check_size, stamp, state, vetted
+from sage.zoo.sources import Stamp, check_size, stamp, state, vetted
 
 __all__ = ["memory_need", "memory_parts", "open_kernel", "open_stores"]
 
-_estimates: dict[tuple[str, tuple[tuple[str, int, int], ...], int], MemoryEstimate] = {}
+_estimates: dict[tuple[str, Stamp, int], MemoryEstimate] = {}
 """Vetting reads the whole header (10 to 100 ms): once for each state of a file is enough."""
 
 
@@ -102,6 +103,7 @@ def open_kernel(
             clock=clock,
             stop_s=settings.models.stop_timeout_s,
         )
+        glance = Glance(home, known, clock)
         try:
             yield Kernel(
                 settings=settings,
@@ -109,9 +111,9 @@ def open_kernel(
                 host=host,
                 stores=stores,
                 surroundings=Surroundings(
-                    is_present=lambda card: state(card, home) != "absent",
-                    obstacle=lambda card: obstacle(card, home, known),
-                    memory_bytes=need,
+                    is_present=glance.at(lambda card: state(card, home) != "absent"),
+                    obstacle=glance.at(lambda card: obstacle(card, home, known)),
+                    memory_bytes=glance.at(need),
                     free_bytes=free,
                     disk_bytes_s=lru_cache(lambda: cached_disk_read(home, clock=clock)),
                 ),

@@ -3,8 +3,9 @@
 Owns: which files count, their limits, and every reason to refuse one. Must not know: how it will run.
 
 Nothing in the folder is run and only safetensors are read as weights: other formats are programs in disguise.
-Files of code are ignored. What names code (``auto_map``) or anything else that is not on the list refuses the
-folder. Links are followed: the cache of the hub is made of them.
+Files of code are ignored, and so are an adapter's settings beside whole weights: a library gets only the
+files that count, through ``only_accepted``. What names code (``auto_map``) or anything else that is not on
+the list refuses the folder. Links are followed: the cache of the hub is made of them.
 """
 
 from __future__ import annotations
@@ -12,18 +13,22 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from sage.errors import BackendMissing, UnsafeFile, WeightsMissing
 from sage.zoo.config_keys import check_config, check_no_code
 from sage.zoo.safetensors_header import StoredTensor, vet_safetensors
 
-__all__ = ["Folder", "vet_folder", "wanted", "weight_files"]
+__all__ = ["Folder", "accepted_files", "only_accepted", "vet_folder", "wanted", "weight_files"]
 
 ADAPTER = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+TEMPLATES = "additional_chat_templates"
 INDEX = "model.safetensors.index.json"
 
 MIB = 1 << 20
@@ -102,10 +107,43 @@ def wanted(name: str) -> bool:
 
 def weight_files(path: Path) -> tuple[Path, ...]:
     """The files that hold a folder's weights, by their names alone; empty where there are none."""
-    for name in ("adapter_model.safetensors", "model.safetensors"):
-        if (path / name).exists():
+    for name in (ADAPTER_WEIGHTS, "model.safetensors"):
+        if os.path.exists(f"{path}/{name}"):
             return (path / name,)
     return tuple(sorted(path.glob("model-*.safetensors"))) if (path / INDEX).exists() else ()
+
+
+def accepted_files(path: Path) -> tuple[str, ...]:
+    """The names, in the folder, of everything that may be read when it is loaded: all that vetting looks at.
+    Empty where there are no weights. Takes microseconds a file.
+
+    The settings of an adapter count where its weights do: beside a whole model the libraries would follow
+    them to some other model. An index counts where the weights are in shards.
+    """
+    weights = [file.name for file in weight_files(path)]
+    if not weights:
+        return ()
+    unread = {ADAPTER} if weights[0] != ADAPTER_WEIGHTS else set()
+    if not weights[0].startswith("model-"):
+        unread.add(INDEX)
+    named = [name for name in (*JSON_FILES, *OTHER_FILES) if name not in unread]
+    here = [name for name in named if os.path.lexists(f"{path}/{name}")]
+    more: list[str] = []
+    with suppress(OSError):  # what cannot be listed is not linked to either
+        more = sorted(os.listdir(f"{path}/{TEMPLATES}"))
+    return (*weights, *here, *(f"{TEMPLATES}/{name}" for name in more))
+
+
+@contextmanager
+def only_accepted(path: Path) -> Iterator[Path]:
+    """A folder of links to the accepted files and nothing else, for a library that looks around in what it is
+    given. It is gone afterwards; what was opened through it stays open."""
+    with TemporaryDirectory(prefix="sage-") as name:
+        view = Path(name)
+        (view / TEMPLATES).mkdir()
+        for file in accepted_files(path):
+            (view / file).symlink_to((path / file).absolute())
+        yield view
 
 
 def vet_folder(path: Path) -> Folder:
@@ -117,15 +155,15 @@ def vet_folder(path: Path) -> Folder:
     """
     if not path.is_dir():
         raise WeightsMissing(f"There is no folder {path}")
-    _check_files(path)
     files = weight_files(path)
     if not files:
         raise _no_weights(path)
+    _check_files(path)
     shards = [vet_safetensors(file) for file in files]
     names = [tensor.name for shard in shards for tensor in shard.tensors]
     if len(set(names)) < len(names):
         raise UnsafeFile(f"{path.name}: two of its files hold the same tensor")
-    adapter = files[0].name.startswith("adapter_")
+    adapter = files[0].name == ADAPTER_WEIGHTS
     config = _json(path / (ADAPTER if adapter else "config.json"))
     if adapter:
         _check_adapter(config)
@@ -148,12 +186,13 @@ def vet_folder(path: Path) -> Folder:
 
 def _check_files(path: Path) -> None:
     """Every file that the libraries would read is a file, small enough, and names no code."""
-    more = {str(file.relative_to(path)): MIB for file in path.glob("additional_chat_templates/*")}
-    for name, limit in (JSON_FILES | OTHER_FILES | more).items():
+    limits = JSON_FILES | OTHER_FILES
+    for name in accepted_files(path):
+        if name.endswith(".safetensors"):
+            continue  # looked at on its own
+        limit = limits.get(name, MIB)
         try:
             found = os.stat(path / name)
-        except FileNotFoundError:
-            continue
         except OSError as error:
             raise UnsafeFile(f"{path.name}/{name} cannot be read: {error.strerror}") from error
         if not stat.S_ISREG(found.st_mode) or found.st_size > limit:

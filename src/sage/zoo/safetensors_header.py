@@ -3,8 +3,8 @@
 Owns: the safetensors format (https://github.com/huggingface/safetensors#format): eight bytes of length, a
 JSON object, the tensors' bytes without a gap. Must not know: which model it is or how it will run.
 
-No tensor is read. The JSON is bounded before it is parsed, so that no header can take more than about
-200 MB of memory.
+No tensor is read. The JSON's entries are counted before it is parsed, so that no header can take more than
+about 200 MB of memory.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ __all__ = ["SafetensorsHeader", "StoredTensor", "vet_safetensors"]
 
 MAX_HEADER = 16 << 20
 MAX_TENSORS = 65_536
+MAX_ENTRIES = 6 * MAX_TENSORS
+"""Colons of a header: four a tensor, and as much again as half of them in its notes and in names."""
+
 MAX_DIMENSIONS = 8
 MAX_EXTENT = (1 << 63) - 1
 MAX_NAME = 1024
@@ -90,6 +93,8 @@ def vet_safetensors(path: Path) -> SafetensorsHeader:
         raise refuse(f"cannot be read: {error.strerror}") from error
     if text.count(b"[") > 2 * MAX_TENSORS or text.count(b"{") > MAX_TENSORS + 2:
         raise refuse(f"more than {MAX_TENSORS} tensors")
+    if text.count(b":") > MAX_ENTRIES or text.count(b",") > MAX_ENTRIES + MAX_DIMENSIONS * MAX_TENSORS:
+        raise refuse(f"more than {MAX_ENTRIES} entries")
     try:
         table = json.loads(text.decode("utf-8"), object_pairs_hook=_object)
     except _TwiceError as error:
@@ -101,6 +106,8 @@ def vet_safetensors(path: Path) -> SafetensorsHeader:
     notes = table.pop("__metadata__", {})
     if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
         raise refuse("its __metadata__ is not a table of texts")
+    if not table:
+        raise refuse("there is no tensor in it")
     return SafetensorsHeader(
         tensors=_tensors(table, found.st_size - 8 - len(text), refuse), file_bytes=found.st_size
     )
@@ -121,6 +128,10 @@ def _tensors(table: dict[str, Any], room: int, refuse: Any) -> tuple[StoredTenso
     spans: list[tuple[int, int, StoredTensor]] = []
     for name, entry in table.items():
         where = f"tensor {name[:80]!r}"
+        if (
+            not name.isprintable()
+        ):  # control characters, lone surrogates: they would reach a terminal or a log
+            raise refuse(f"{where} has a name that cannot be printed")
         if len(name) > MAX_NAME or not isinstance(entry, dict):
             raise refuse(f"{where} is not described")
         if set(entry) != {"dtype", "shape", "data_offsets"}:

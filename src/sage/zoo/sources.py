@@ -16,6 +16,7 @@ import re
 import shutil
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from shlex import quote
@@ -27,12 +28,13 @@ from sage.events import EventBus, ModelPulled, PullProgress
 from sage.zoo import hub, wheels
 from sage.zoo.card import EMBEDDING, ModelCard
 from sage.zoo.catalog import check_name
-from sage.zoo.folder import Folder, vet_folder, weight_files
+from sage.zoo.folder import Folder, accepted_files, vet_folder, weight_files
 from sage.zoo.hub_folder import fetch_folder, folder_card, folder_sha256
 from sage.zoo.staging import Staging, need_space, sha256_of, tree_bytes
 from sage.zoo.vet import GgufHeader, vet_gguf
 
 __all__ = [
+    "Stamp",
     "State",
     "card_from_uri",
     "check_size",
@@ -50,6 +52,8 @@ CHUNK = 1 << 20
 OnProgress = Callable[[int], None]
 
 State = Literal["absent", "damaged", "present"]
+
+Stamp = tuple[tuple[str, int, int, int, int], ...]
 
 
 def model_path(card: ModelCard, home: Path) -> Path:
@@ -118,13 +122,17 @@ def _mend(card: ModelCard) -> str:
     return f"sage models pull {card.name}"
 
 
-def stamp(card: ModelCard, home: Path) -> tuple[tuple[str, int, int], ...]:
-    """What changes when the weights do, or what is loaded with them: names, sizes and times. Takes
-    microseconds a file; empty where there are none."""
+def stamp(card: ModelCard, home: Path) -> Stamp:
+    """What changes when the weights do, or anything that is loaded with them: names, inodes, sizes, times of
+    change of content and of inode. Takes microseconds a file; empty where there are none."""
     path = model_path(card, home)
-    paths = (*weight_files(path), *path.glob("*.json")) if path.is_dir() else (path,)
-    found = [(str(each), each.stat()) for each in paths if each.exists()]
-    return tuple((name, info.st_size, info.st_mtime_ns) for name, info in found)
+    found: list[tuple[str, int, int, int, int]] = []
+    for name in accepted_files(path) if path.is_dir() else ("",):
+        file = os.path.join(path, name) if name else str(path)
+        with suppress(OSError):
+            info = os.stat(file)
+            found.append((file, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns))
+    return tuple(found)
 
 
 def vetted(card: ModelCard, home: Path) -> GgufHeader | Folder:

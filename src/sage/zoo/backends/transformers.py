@@ -3,9 +3,10 @@
 Owns: how a model is loaded there, asked, and made to score; LoRA adapters on top of it, through peft.
 Must not know: which model should answer, or what the answer is for.
 
-A folder is vetted before it gets here (``sage.zoo.folder``). No code that comes with a model is ever run,
-only safetensors are loaded, and nothing goes to the network. A chat template is a program too: it is run in
-the sandbox of transformers, in this process, for a second at most.
+Weights are vetted here once more, just before they are loaded: they may have changed since somebody looked.
+The libraries see only the files of a folder that vetting accepts (``sage.zoo.folder``). No code that comes
+with a model is ever run, only safetensors are loaded, and nothing goes to the network. A chat template is a
+program too: it is run in the sandbox of transformers, in this process, for a second at most.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -34,12 +35,21 @@ import torch
 import transformers
 from transformers import StoppingCriteriaList
 
-from sage.errors import BackendMissing, ContextTooLong, Interrupted, LoadFailed, UsageError
+from sage.errors import (
+    BackendMissing,
+    ContextTooLong,
+    Interrupted,
+    LoadFailed,
+    SageError,
+    UnsafeFile,
+    UsageError,
+)
 from sage.types import Completion, GenerationRequest, Message
 from sage.zoo.backends import EngineOptions, OnText, Score
 from sage.zoo.backends.base_model import QA_STOP, qa_prompt
 from sage.zoo.estimate_torch import PREFILL, loads_as_bf16
-from sage.zoo.folder import ADAPTER_KEYS
+from sage.zoo.folder import ADAPTER_KEYS, only_accepted, vet_folder
+from sage.zoo.vet import vet_gguf
 
 __all__ = ["TransformersEngine"]
 
@@ -63,11 +73,15 @@ class TransformersEngine:
         quiet.disable_progress_bar()
         base = options.extra.get("base")
         path = Path(base) if base else options.path
+        _vet(path, adapter=False)
+        if base:
+            _vet(options.path, adapter=True)
         try:
-            self._tokenizer = _load_tokenizer(path)
-            model = _load_model(path)
+            with _as_seen(path) as seen:
+                self._tokenizer = _load_tokenizer(seen)
+                model = _load_model(seen)
             self._model = _with_adapter(model, options.path) if base else model
-        except (ImportError, BackendMissing):
+        except (ImportError, SageError):
             raise
         except Exception as error:
             raise LoadFailed(f"transformers could not load {path.name}: {error}"[:500]) from error
@@ -297,6 +311,23 @@ def _at_most(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+def _vet(path: Path, *, adapter: bool) -> None:
+    """Reads headers and settings only (10 to 100 ms). Raises UnsafeFile, WeightsMissing, BackendMissing."""
+    if not path.is_dir():
+        _where(path)  # a library that is lacking is named first
+        vet_gguf(path)
+    elif vet_folder(path).adapter != adapter:
+        what = "no adapter" if adapter else "an adapter, not a whole model"
+        raise UnsafeFile(
+            f"{path.name} holds {what}, unlike its card", mend="sage models discover --add FOLDER"
+        )
+
+
+def _as_seen(path: Path) -> AbstractContextManager[Path]:
+    """Where the libraries are sent: a file as it is, of a folder what is accepted."""
+    return only_accepted(path) if path.is_dir() else nullcontext(path)
+
+
 def _where(path: Path) -> tuple[str, dict[str, Any]]:
     if path.is_dir():
         return str(path), {"local_files_only": True}
@@ -339,7 +370,8 @@ def _with_adapter(model: Any, path: Path) -> Any:
         key: value for key, value in settings.items() if key in ADAPTER_KEYS - {"peft_type", "peft_version"}
     }
     config = peft.LoraConfig(**kept | {"inference_mode": True})
-    return peft.PeftModel.from_pretrained(model, str(path), config=config, local_files_only=True)
+    with only_accepted(path) as seen:
+        return peft.PeftModel.from_pretrained(model, str(seen), config=config, local_files_only=True)
 
 
 def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
