@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import typer
@@ -63,6 +63,9 @@ def test_memory() -> None:
     little = dataclasses.replace(MACHINE, memory_available=1_800_000_000)
     expect(checks.check_memory(little, 0), "WARN", "200 MB for models")
     expect(checks.check_memory(MACHINE, 0.1), "WARN", "100 MB for models")
+    said = ("models.memory_limit_gb is 0.1 (sage.toml)", "tiny", "needs 150 MB")
+    expect(checks.check_memory(MACHINE, 0.1, "sage.toml", ("tiny", 150_000_000)), "FAIL", *said)
+    expect(checks.check_memory(MACHINE, 0.2, "sage.toml", ("tiny", 150_000_000)), "WARN", "200 MB for")
     none = dataclasses.replace(MACHINE, memory_available=GB)
     expect(checks.check_memory(none, 0), "FAIL", "0 B for models")
 
@@ -166,6 +169,7 @@ def test_models() -> None:
     expect(checks.check_models(["a"], ["b"], {}), "WARN", "not here: b")
     expect(checks.check_models([], ["a", "b"], {}), "FAIL", "a, b")
     assert checks.check_models([], ["a"], {}).mend == "sage models pull"
+    expect(checks.check_models(["x", "y"], ["b"], {}, ["x"]), "OK", "1 model of your own: x; y")
     damaged = checks.check_models(["a"], ["b"], {"c": "cut short", "d": "cut short"})
     expect(damaged, "FAIL", "c is damaged: cut short", "not here: b")
     assert damaged.mend == "sage models pull c && sage models pull d"
@@ -229,7 +233,7 @@ def test_a_check_that_breaks_is_one_failure(home: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(module, "_disk_speed", broken)
     monkeypatch.setattr(module, "_round_trip", broken)
-    monkeypatch.setattr(module, "_models", lambda _home: (["a"], [], {}))
+    monkeypatch.setattr(module, "_models", lambda _home: (["a"], [], {}, []))
     report = {check.name: check for check in module.run_checks(home)}
     assert len(report) == 18
     expect(report["disk speed"], "FAIL", "ZeroDivisionError: oh")
@@ -267,6 +271,18 @@ def test_this_machine_without_models(run_sage: RunSage, home: Path) -> None:
         assert report[name]["status"] == "OK", report[name]
     assert (home / "hardware.json").exists()
     assert not (home / "sage.db").exists()
+
+
+def test_models_of_ones_own_and_a_limit_below_them(run_sage: RunSage, tiny_gguf: Any, tmp_path: Path) -> None:
+    own = tiny_gguf(tmp_path / "own.gguf")
+    assert run_sage("models", "discover", "--add", str(own)).returncode == 0
+    done = run_sage("doctor", "--json", env={"SAGE_MODELS__MEMORY_LIMIT_GB": "0.001"})
+    report = {check["name"]: check for check in json.loads(done.stdout)}
+    assert (report["models"]["status"], report["models"]["detail"]) == ("OK", "1 model of your own: own")
+    assert report["memory"]["status"] == "FAIL"
+    assert (
+        "0.001 (SAGE_MODELS__MEMORY_LIMIT_GB), and the smallest model here, own" in report["memory"]["detail"]
+    )
 
 
 def test_a_wrong_config_does_not_stop_the_report(run_sage: RunSage, home: Path) -> None:

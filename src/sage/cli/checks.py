@@ -88,8 +88,13 @@ def check_import_name(distributions: Iterable[str]) -> Check:
     return Check(name="import name", status="OK", detail="'sage' is ours alone")
 
 
-def check_memory(machine: Machine, limit_gb: float) -> Check:
-    """Whether anything at all may be loaded above the floor and within the configured limit."""
+def check_memory(
+    machine: Machine, limit_gb: float, origin: str = "", smallest: tuple[str, int] | None = None
+) -> Check:
+    """Whether anything at all may be loaded above the floor and within the configured limit.
+
+    ``origin`` is where the limit comes from; ``smallest`` the model here that needs least, and its bytes.
+    """
     from sage.cli.render import human_bytes
     from sage.hardware.budget import budget_bytes, memory_floor
 
@@ -99,6 +104,15 @@ def check_memory(machine: Machine, limit_gb: float) -> Check:
         f"{human_bytes(machine.memory_available)} of {human_bytes(machine.memory_total)} available, "
         f"{human_bytes(floor)} kept free, {human_bytes(budget)} for models"
     )
+    if smallest and 0 < limit_gb * 1e9 < smallest[1]:
+        name, need = smallest
+        said = f"models.memory_limit_gb is {limit_gb:g}{f' ({origin})' if origin else ''}"
+        return Check(
+            name="memory",
+            status="FAIL",
+            detail=f"{said}, and the smallest model here, {name}, needs {human_bytes(need)}",
+            mend=f"export SAGE_MODELS__MEMORY_LIMIT_GB={need / 1e9 + 0.05:.1f}",
+        )
     if budget == 0:
         return Check(name="memory", status="FAIL", detail=detail, mend="ps aux --sort=-rss | head")
     # The larger of the two default models needs about this much resident.
@@ -267,9 +281,11 @@ def check_backend(version: str | None) -> Check:
     return Check(name="backend", status="OK", detail=f"xllamacpp {version}")
 
 
-def check_models(sound: Sequence[str], missing: Sequence[str], damaged: Mapping[str, str]) -> Check:
+def check_models(
+    sound: Sequence[str], missing: Sequence[str], damaged: Mapping[str, str], own: Sequence[str] = ()
+) -> Check:
     """The models with weights: those that are here and sound, the default ones that are not here, and
-    those whose file is damaged, with the reason.
+    those whose file is damaged, with the reason. ``own`` are the sound ones that the user brought.
     """
     details = [f"{name} is damaged: {why}" for name, why in damaged.items()]
     if missing:
@@ -277,9 +293,15 @@ def check_models(sound: Sequence[str], missing: Sequence[str], damaged: Mapping[
     if damaged:
         mend = " && ".join(f"sage models pull {name}" for name in damaged)
         return Check(name="models", status="FAIL", detail="; ".join(details), mend=mend)
-    if missing:
+    if missing and not own:
         status: Status = "WARN" if sound else "FAIL"
-        return Check(name="models", status=status, detail="; ".join(details), mend="sage models pull")
+        mend = "sage models pull"
+        return Check(name="models", status=status, detail="; ".join(details), mend=mend)
+    if own:
+        count = "1 model" if len(own) == 1 else f"{len(own)} models"
+        rest = [name for name in sound if name not in own]
+        words = [f"{count} of your own: {', '.join(own)}", *([", ".join(rest)] if rest else [])]
+        return Check(name="models", status="OK", detail="; ".join(words))
     return Check(name="models", status="OK", detail=", ".join(sound))
 
 

@@ -62,25 +62,57 @@ def _backend_version() -> str | None:
         return None
 
 
-def _models(home: Path) -> tuple[list[str], list[str], dict[str, str]]:
-    """The models with weights: sound, default and not here, damaged and why."""
+def _limit_origin() -> str:
+    """The file or variable that the memory limit comes from."""
+    from sage.config import load_settings, origins
+    from sage.errors import ConfigError
+
+    try:
+        return origins(load_settings())["models.memory_limit_gb"][1]
+    except ConfigError:
+        return ""
+
+
+def _smallest(home: Path, context: int) -> tuple[str, int] | None:
+    """The model here that needs least memory, and how many bytes; None where none is here."""
+    from sage.errors import SageError
+    from sage.kernel.session import memory_need
+    from sage.zoo.catalog import load_catalog
+    from sage.zoo.sources import present
+
+    needs = list[tuple[int, str]]()
+    for card in load_catalog(home).values():
+        if card.backend == "fake" or card.remote or card.unfit or not present(card, home):
+            continue
+        try:
+            needs.append((memory_need(home, card, card.room(context)), card.name))
+        except SageError:  # another check says what is wrong with it
+            continue
+    least = min(needs, default=None)
+    return (least[1], least[0]) if least else None
+
+
+def _models(home: Path) -> tuple[list[str], list[str], dict[str, str], list[str]]:
+    """The models with weights: sound, default and not here, damaged and why, and which sound ones are own."""
     from sage.errors import UnsafeFile, WeightsMissing
     from sage.zoo.catalog import load_catalog
     from sage.zoo.sources import vetted
 
-    sound, missing, damaged = list[str](), list[str](), dict[str, str]()
+    sound, missing, damaged, own = list[str](), list[str](), dict[str, str](), list[str]()
     for card in load_catalog(home).values():
         if card.backend == "fake" or card.remote:
             continue
         try:
             vetted(card, home)
             sound.append(card.name)
+            if card.source.startswith(("path:", "file:")):
+                own.append(card.name)
         except WeightsMissing:
             if card.default:
                 missing.append(card.name)
         except UnsafeFile as error:
             damaged[card.name] = error.message
-    return sound, missing, damaged
+    return sound, missing, damaged, own
 
 
 def _why_no_minilm(home: Path) -> str:
@@ -130,7 +162,9 @@ def run_checks(home: Path) -> list[Check]:
         "holder": lambda: checks.check_holder(home),
         "disk space": lambda: checks.check_disk_space(home, _free_bytes(home)),
         "disk speed": lambda: checks.check_disk_speed(_disk_speed(home)),
-        "memory": lambda: checks.check_memory(machine, models.memory_limit_gb),
+        "memory": lambda: checks.check_memory(
+            machine, models.memory_limit_gb, _limit_origin(), _smallest(home, models.context)
+        ),
         "cores": lambda: checks.check_cores(machine, models.threads),
         "accelerators": lambda: checks.check_accelerators(machine),
         "sqlite": lambda: checks.check_sqlite_version(sqlite_version()),
