@@ -68,12 +68,20 @@ def test_list_for_people(run_sage: Any) -> None:
 
 def test_list_all_for_people(run_sage: Any) -> None:
     done = run_sage("models", "list", "--all")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, len(done.stderr.splitlines())) == (0, 1)
     lines = {line.split()[0]: line for line in done.stdout.splitlines()}
     assert len(lines) > 30
     assert "~66.0 GB  unfit" in lines["qwen3-omni-30b-fp4"]
     assert "~490 MB" in lines["qwen2.5-0.5b-instruct-q4_k_m"]
     assert all(len(line) <= 140 for line in lines.values())
+
+
+def test_a_narrow_list_drops_licences_and_no_part_of_a_name(run_sage: Any) -> None:
+    done = run_sage("models", "list", "--all", env={"COLUMNS": "80"})
+    assert "licence" not in done.stdout.splitlines()[0]
+    first = {line.split()[0] for line in done.stdout.splitlines() if line.strip()}
+    assert set(load_catalog(Path("/nowhere"))) <= first
+    assert "sage models discover" in done.stderr
 
 
 def test_what_cannot_be_pulled_says_why(run_sage: Any) -> None:

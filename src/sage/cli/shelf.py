@@ -6,6 +6,7 @@ Only light imports at the top; the rest is imported when a command runs.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +16,8 @@ from sage.cli.lookup import AsJson, Name, find_model, measured_rates
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from rich.table import Table
 
     from sage.errors import SageError
     from sage.zoo.card import ModelCard
@@ -87,18 +90,44 @@ def list_(
     if as_json:
         emit_json(rows)
         return
-    from rich.table import Table
-
-    table = Table("model", "size", "state", "licence", "can", box=None, pad_edge=False)
-    table.columns[1].justify = "right"
     shown = [row for row in rows if everything or row["state"] != "absent" or row["default"]]
+    lines = list[tuple[str, ...]]()
     for row in shown:
         card = catalog[row["name"]]
         word = "in memory" if row["resident"] else row["status"]
-        table.add_row(card.name, size_word(card), word, card.license, ", ".join(row["capabilities"]))
-    print_table(table)
+        lines.append((card.name, size_word(card), word, card.license, ", ".join(row["capabilities"])))
+    print_table(_table(lines))
+    if not any(row["present"] for row in rows):
+        notes().print("None is here yet: sage models pull, or sage models discover", style="dim")
     if left := len(rows) - len(shown):
-        notes().print(f"{left} more are known: sage models list --all", style="dim")
+        with suppress(OSError):  # the list was shown, whatever becomes of the hint
+            notes().print(f"{left} more are known: sage models list --all", style="dim")
+
+
+def _table(lines: list[tuple[str, ...]]) -> Table:
+    """The list; where the terminal is narrow, licences go rather than parts of names."""
+    import os
+    import sys
+
+    from rich.table import Table
+
+    from sage.cli.render import PIPE_WIDTH, console
+
+    titles = ("model", "size", "state", "licence", "can")
+    widths = [max(map(len, column)) for column in zip(titles, *lines, strict=True)]
+    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    room = PIPE_WIDTH if piped else console().width
+    narrow = sum(widths) + 2 * len(widths) > room
+    table = Table(box=None, pad_edge=False)
+    for title, width in zip(titles, widths, strict=True):
+        if not (narrow and title == "licence"):
+            table.add_column(
+                title, justify="right" if title == "size" else "left", min_width=width * (title == "model")
+            )
+    for line in lines:
+        kept = zip(line, titles, strict=True)
+        table.add_row(*(cell for cell, title in kept if not (narrow and title == "licence")))
+    return table
 
 
 def _rate(key: str, value: float, who: str) -> str:
