@@ -124,7 +124,7 @@ class ModelSettings(_Section):
         60.0,
         gt=0,
         description="A worker that says nothing for this long is hung, and is killed. Before the first word "
-        "of a model that runs here, 0.1 s are added for each token of the prompt; of one on a server, nothing.",
+        "of a model that runs here, 0.1 s are added for each token of the prompt.",
     )
     stop_timeout_s: float = Field(2.0, gt=0, description="A worker that does not stop by then is killed.")
     memory_limit_gb: float = Field(

@@ -34,7 +34,7 @@ def zoo(
     suite: Annotated[Literal["quick", "full"], typer.Option(help="Minutes, or an hour.")] = "quick",
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure also what the file holds.")] = False,
 ) -> None:
-    """What every model takes and gives, and SAGE over the same questions.
+    """What each model takes and gives, and SAGE over them all.
 
     Load, speed, memory; right answers and CPU seconds by kind of question; long contexts; conversations;
     how soon trust knows a model. A run that is stopped goes on where it was.
