@@ -12,6 +12,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from sage.zoo.gauge import occupied
+
 __all__ = [
     "Noted",
     "clear_notes",
@@ -110,13 +112,13 @@ def _noted(path: Path) -> Noted | None:
         # A process id is used again by others in time.
         if "sage.zoo.worker" not in worker.cmdline():
             return None
-        memory = worker.memory_info()
+        memory = occupied(worker.pid)
         return Noted(
             model=str(note["model"]),
             pid=worker.pid,
             holder=int(path.name.partition("-")[0]),
-            bytes=int(memory.rss),
-            mapped=int(getattr(memory, "shared", 0)),
+            bytes=memory.bytes,
+            mapped=memory.mapped,
         )
     except (OSError, ValueError, KeyError, TypeError, psutil.Error):
         return None

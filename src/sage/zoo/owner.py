@@ -344,9 +344,7 @@ class Owner:
             before = self._look()
             try:
                 free = self._free_bytes()
-            except (
-                Exception
-            ):  # the system does not tell (no descriptors are left, say): the last figure stands
+            except Exception:  # no descriptors are left, say: the last figure stands
                 logging.getLogger(__name__).exception("free memory cannot be read")
                 return
             after = self._look()
