@@ -132,7 +132,8 @@ def test_what_a_card_says_of_its_weights(run_sage: Any) -> None:
     assert words.splitlines()[1].startswith("in the way  it cannot be run: its four bits are metadata only")
     assert "discover" not in words
     assert "pull" not in words
-    assert "needs       mamba_ssm\n" in run_sage("models", "show", "nemotron-h-4b-instruct-128k").stdout
+    assert "needs       compressed_tensors\n" in run_sage("models", "show", "qwen3-omni-30b-int8-awq").stdout
+    assert "without mamba-ssm" in run_sage("models", "show", "nemotron-h-4b-instruct-128k").stdout
     words = run_sage("models", "show", "introspective-qwen-0.5b-v2.1").stdout
     assert "base        qwen2.5-0.5b-instruct\n" in words
     assert "file        unpublished\n" in words

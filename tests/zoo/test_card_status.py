@@ -68,9 +68,9 @@ def test_a_file_of_another_size_is_an_obstacle(home: Path) -> None:
 def test_what_the_origin_could_not_run_is_flagged(home: Path) -> None:
     catalog = every_card(home)
     assert isinstance(obstacle(catalog["qwen3-omni-30b-fp4"], home, catalog), UnsafeFile)
-    nemotron = obstacle(catalog["nemotron-h-4b-instruct-128k"], home, catalog)
-    assert isinstance(nemotron, BackendMissing)
-    assert "mamba_ssm" in nemotron.message or "torch" in nemotron.message
+    awq = obstacle(catalog["qwen3-omni-30b-int8-awq"], home, catalog)
+    assert isinstance(awq, BackendMissing)
+    assert "compressed_tensors" in awq.message or "torch" in awq.message
     assert "ARM64" in catalog["nemotron-h-4b-instruct-128k"].notice
     adapter = obstacle(catalog["introspective-qwen-0.5b-v2.1"], home, catalog)
     assert adapter is not None

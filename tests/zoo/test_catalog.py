@@ -101,7 +101,9 @@ def test_the_catalogue_of_the_origin(home: Path) -> None:
         assert card.backend == "transformers"
         assert not card.base or catalog[card.base].source == "hf:Qwen/Qwen2.5-0.5B-Instruct"
     assert catalog["introspective-qwen-0.5b-v2.1"].base == "qwen2.5-0.5b-instruct"
-    assert catalog["nemotron-h-4b-instruct-128k"].requires == ("mamba_ssm",)
+    assert "faster with" in catalog["nemotron-h-4b-instruct-128k"].notice
+    assert catalog["nemotron-h-4b-instruct-128k"].requires == (), "it runs in plain torch"
+    assert catalog["qwen3-omni-30b-int8-awq"].requires == ("compressed_tensors",)
     assert "metadata only" in catalog["qwen3-omni-30b-fp4"].unfit
     assert "vision" in catalog["qwen3-omni-30b"].capabilities
 
