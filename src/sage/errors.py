@@ -167,9 +167,16 @@ class DownloadFailed(ResourceError):
 
 
 class RemoteFailed(ResourceError):
-    """A server that runs a model failed, hung, cut its answer, or did not answer as such a server does."""
+    """A server that runs a model failed, hung, cut its answer, or did not answer as such a server does.
+
+    ``silent_s`` is for how many seconds it was waited for in vain; 0 where it said something.
+    """
 
     http_status = 502
+
+    def __init__(self, message: str, *, mend: str = "", silent_s: float = 0.0) -> None:
+        super().__init__(message, mend=mend)
+        self.silent_s = silent_s
 
 
 class RateLimited(RemoteFailed):

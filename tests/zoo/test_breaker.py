@@ -102,3 +102,40 @@ def test_a_rest_always_ends_and_an_answer_always_closes(steps: list[tuple[str, f
             breaker.answered("m")
             assert breaker.state("m", now) == "closed"
         assert (breaker.refusal("m", now) is not None) == ("m" in breaker.resting(now))
+
+
+def test_a_silent_server_rests_at_once_and_at_least_as_long_as_it_was_waited_for() -> None:
+    breaker, now, rests = Breaker(), 0.0, []
+    for _ in range(8):
+        breaker.failed("m", RemoteFailed("does not answer", silent_s=5.0), now)
+        (end,) = breaker.resting(now).values()
+        rests.append(end - now)
+        now = end
+    assert rests == [5.0, 5.0, 8.0, 16.0, 32.0, 50.0, 50.0, 50.0]
+
+
+def test_what_was_asked_with_little_time_is_not_given_up_for_long() -> None:
+    breaker = Breaker()
+    for _ in range(20):
+        breaker.failed("m", RemoteFailed("does not answer", silent_s=0.1), 0.0)
+    assert breaker.resting(0.0) == {"m": 1.0}
+
+
+def test_a_failure_of_another_kind_does_not_shorten_a_rest() -> None:
+    breaker = failing(1, RateLimited("slow down", retry_after_s=60.0))
+    breaker.failed("m", LoadFailed("crash"), 1.0)
+    assert breaker.resting(1.0) == {"m": 60.0}
+
+
+def test_a_half_open_model_that_fails_opens_again() -> None:
+    breaker = failing(1, RateLimited("slow down", retry_after_s=60.0))
+    breaker.failed("m", LoadFailed("crash"), 60.0)
+    assert breaker.state("m", 60.0) == "open"
+
+
+def test_it_goes_on_from_what_was_known_once() -> None:
+    first, second = failing(FAILURES), Breaker()
+    second.recall(first.sick)
+    assert second.resting(0.0) == first.resting(0.0)
+    second.answered("m")
+    assert first.sick  # a copy, not the same

@@ -2,8 +2,10 @@
 
 Owns: who rests, until when, and why. Pure: failures and times in, refusals out. Must not know: who waits.
 
-    closed      it may be asked; FAILURES failures in a row, or one plea of a server for patience, open it
-    open        it rests: FIRST_REST_S, twice as long after every further failure, at most LONGEST_REST_S
+    closed      it may be asked; FAILURES failures in a row open it, and so does a server that asks for
+                patience, or is silent for as long as it was waited for
+    open        it rests: FIRST_REST_S, twice as long after every further failure, at most LONGEST_REST_S;
+                after a silence at least as long as that was
     half-open   the rest is over: the next failure opens it again, the next answer closes it
 
 The residency serves one request of a model at a time, so a half-open model is tried by one request alone.
@@ -12,12 +14,12 @@ The residency serves one request of a model at a time, so a half-open model is t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sage.errors import LoadFailed, RateLimited, RemoteFailed, SageError, WorkerDied
 
-__all__ = ["Breaker"]
+__all__ = ["Breaker", "Health"]
 
 OPENS_ON: tuple[type[SageError], ...] = (LoadFailed, WorkerDied, RemoteFailed)
 """Failures of the model itself. What does not fit, or was asked wrongly, says nothing about the next time."""
@@ -29,36 +31,57 @@ FIRST_REST_S = 2.0
 LONGEST_REST_S = 300.0
 """Two seconds let a server restart; five minutes are soon enough to find out that somebody mended it."""
 
+SILENCES = 10
+"""How many times as long as it was waited for a server in vain it rests at most: a tenth of the time is lost
+on one that is dead, and one that is only slower than a short deadline comes back soon."""
+
 LONGEST_PLEA_S = 86_400.0
 """A server may ask for a day; a header that says years would take its model away for good."""
 
 
-@dataclass(slots=True)
-class _Health:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Health:
+    """A model that has failed since it last answered: how often in a row, ``last`` with what, how often it
+    rested for that; and its rest of ``rest_s`` seconds from ``at`` on (0: it need not rest yet)."""
+
+    last: SageError
     failures: int = 0
     rests: int = 0
-    until: float = 0.0
-    last: SageError | None = None
+    at: float = 0.0
+    rest_s: float = 0.0
+
+    @property
+    def until(self) -> float:
+        """When the rest ends."""
+        return self.at + self.rest_s
 
 
 class Breaker:
     """The health of every model that has failed since it last answered. Times are seconds of one clock."""
 
     def __init__(self) -> None:
-        self._sick: dict[str, _Health] = {}
+        self._sick: dict[str, Health] = {}
+
+    @property
+    def sick(self) -> Mapping[str, Health]:
+        """A copy of all there is to know."""
+        return dict(self._sick)
+
+    def recall(self, sick: Mapping[str, Health]) -> None:
+        """Forget all, and go on from what was known once."""
+        self._sick = dict(sick)
 
     def failed(self, model: str, error: SageError, now: float) -> None:
         """Note a failure; one that is not the model's own changes nothing."""
         if not isinstance(error, OPENS_ON):
             return
-        health = self._sick.setdefault(model, _Health())
-        health.failures += 1
-        health.last = error
-        if isinstance(error, RateLimited) and error.retry_after_s > 0:
-            health.until = now + min(error.retry_after_s, LONGEST_PLEA_S)
-        elif health.failures >= FAILURES or isinstance(error, RateLimited):
-            health.until = now + min(FIRST_REST_S * 2.0**health.rests, LONGEST_REST_S)
-            health.rests = min(health.rests + 1, 30)  # far beyond the cap; 2.0 ** more would overflow in time
+        before = self._sick.get(model) or Health(last=error)
+        health = replace(before, last=error, failures=before.failures + 1)
+        seconds = _rest_s(health, error)
+        if now + seconds >= before.until:  # who rests for longer already goes on doing so
+            health = replace(health, at=now, rest_s=seconds)
+        ordered = seconds > 0 and not _plea_s(error)
+        self._sick[model] = replace(health, rests=health.rests + ordered)
 
     def answered(self, model: str) -> None:
         """It works: whatever was noted is forgotten."""
@@ -67,7 +90,7 @@ class Breaker:
     def state(self, model: str, now: float) -> Literal["closed", "open", "half-open"]:
         """Whether the model may be asked."""
         health = self._sick.get(model)
-        if health is None or not health.until:
+        if health is None or not health.rest_s:
             return "closed"
         return "open" if now < health.until else "half-open"
 
@@ -89,3 +112,21 @@ class Breaker:
     def resting(self, now: float) -> Mapping[str, float]:
         """When (on the clock of ``now``) the rest of each open model ends."""
         return {name: health.until for name, health in self._sick.items() if health.until > now}
+
+
+def _rest_s(health: Health, error: SageError) -> float:
+    """How long it is to rest after this failure, which is counted already; 0: not at all."""
+    if plea := _plea_s(error):
+        return plea
+    # 2.0 to a high power would overflow in time, and is far beyond the cap.
+    rest = min(FIRST_REST_S * 2.0 ** min(health.rests, 30), LONGEST_REST_S)
+    silent_s = error.silent_s if isinstance(error, RemoteFailed) else 0.0
+    if silent_s:
+        return max(silent_s, min(rest, SILENCES * silent_s))
+    opens = health.failures >= FAILURES or isinstance(error, RateLimited) or health.rest_s
+    return rest if opens else 0.0
+
+
+def _plea_s(error: SageError) -> float:
+    """How long a server asked not to be asked."""
+    return min(error.retry_after_s, LONGEST_PLEA_S) if isinstance(error, RateLimited) else 0.0

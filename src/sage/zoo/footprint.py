@@ -5,9 +5,9 @@ Owns: the correction. Pure: bytes in, bytes out. Must not know: budgets, or what
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-__all__ = ["Footprints"]
+__all__ = ["Footprint", "Footprints"]
 
 SETTLED = 3
 """Long answers after which a measurement is believed even where the estimate is higher."""
@@ -18,9 +18,10 @@ GROWTH = 1.1
 what a prompt takes grows with its length."""
 
 
-@dataclass(slots=True)
-class _Footprint:
-    estimate: int = 0
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Footprint:
+    """What was measured: the most bytes that a model occupied, and after how many long answers."""
+
     peak: int = 0
     settling: int = 0
 
@@ -29,24 +30,33 @@ class Footprints:
     """Bytes by model. While a model is new, the larger of estimate and measurement counts."""
 
     def __init__(self) -> None:
-        self._known: dict[str, _Footprint] = {}
+        self._estimates: dict[str, int] = {}
+        self._measured: dict[str, Footprint] = {}
 
     def estimated(self, model: str, size: int) -> None:
         """What the header or the card says now."""
-        self._known.setdefault(model, _Footprint()).estimate = size
+        self._estimates[model] = size
+
+    def recall(self, model: str, found: Footprint) -> None:
+        """What was measured once counts, in place of what was measured since."""
+        self._measured[model] = found
+
+    def known(self, model: str) -> Footprint:
+        """What was measured so far."""
+        return self._measured.get(model) or Footprint()
 
     def measured(self, model: str, size: int, *, settles: bool = False) -> None:
         """What the process occupied; the most that was seen counts, because it may be that again.
 
         ``settles`` says that it was measured after an answer that used much of the context.
         """
-        known = self._known.setdefault(model, _Footprint())
-        known.peak = max(known.peak, size)
-        known.settling += settles and size > 0
+        known = self.known(model)
+        settling = min(SETTLED, known.settling + (settles and size > 0))
+        self._measured[model] = replace(known, peak=max(known.peak, size), settling=settling)
 
     def size(self, model: str) -> int:
         """Bytes to set aside; 0 for a model of which nothing is known."""
-        known = self._known.get(model, _Footprint())
+        known, estimate = self.known(model), self._estimates.get(model, 0)
         if known.settling < SETTLED:
-            return max(known.estimate, known.peak)
-        return max(known.peak, min(known.estimate, int(known.peak * GROWTH)))
+            return max(estimate, known.peak)
+        return max(known.peak, min(estimate, int(known.peak * GROWTH)))

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sage.clock import Clock, SystemClock
 from sage.config import ModelSettings
-from sage.errors import DeadlineExceeded, Interrupted, SageError, WeightsMissing, WorkerDied
+from sage.errors import DeadlineExceeded, Interrupted, RemoteFailed, SageError, WeightsMissing, WorkerDied
 from sage.events import EventBus
 from sage.types import Completion, GenerationRequest
 from sage.zoo.card import ModelCard
@@ -188,19 +189,24 @@ class Host:
         should_stop: Callable[[], bool],
     ) -> Answer:
         failure: SageError | None = Interrupted("Nobody waits any more.")
-        long = False
+        long, asked = False, math.inf
         try:
             resident = self._wait_for(caller, should_stop, uses=True)
             assert resident.worker is not None  # noqa: S101  granted, so loaded
             if request.deadline_s is not None:
                 left = max(POLL_S, caller.deadline - self._clock.monotonic())
                 request = replace(request, deadline_s=left)
+            asked = self._clock.monotonic()
             completion = resident.worker.ask(request, on_text, should_stop=should_stop)
-            failure = None
+            if completion.text or completion.finish_reason != "cancelled":  # else it showed nothing yet
+                failure = None
             used = completion.prompt_tokens + completion.completion_tokens
             long = used >= caller.card.room(self._settings.context) / 2
         except SageError as error:
             failure = error
+            waited = self._clock.monotonic() - asked
+            if isinstance(error, DeadlineExceeded) and caller.card.remote and waited > 0:
+                failure = RemoteFailed(f"{caller.card.name} said nothing.", silent_s=waited)
             raise
         finally:
             self._let_go(caller, failure, long=long)

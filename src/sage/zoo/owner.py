@@ -24,7 +24,7 @@ from typing import TypeVar
 
 from sage.clock import Clock
 from sage.config import ModelSettings
-from sage.errors import LoadFailed, SageError
+from sage.errors import Interrupted, LoadFailed, RateLimited, RemoteFailed, SageError
 from sage.events import EventBus, LoadFinished, LoadProgress, LoadStarted, RoomAwaited, Unloaded
 from sage.types import new_id
 from sage.zoo.card import ModelCard
@@ -190,14 +190,16 @@ class Owner:
             return True
 
     def call(self, job: Callable[[], T]) -> T | None:
-        """What a job answers; None when the owner has ended."""
+        """What a job answers, once the picture shows it; None when the owner has ended."""
         if threading.current_thread() is self._thread:
             return job()
         answer: Future[T] = Future()
 
         def work() -> None:
             try:
-                answer.set_result(job())
+                found = job()
+                self._publish()
+                answer.set_result(found)
             except BaseException as error:
                 answer.set_exception(error)
 
@@ -255,6 +257,10 @@ class Owner:
             return
         self._reap()
         self.feed(Served(id=caller.id, bytes=size, long=long, failure=failure))
+        rests = self._residency.breaker.state(caller.card.name, self._clock.monotonic()) == "open"
+        if rests and caller.card.remote and not isinstance(failure, RateLimited):
+            # Its worker is no warm model: whether the server is there is asked anew, which is soon known.
+            self.dismiss(caller.card.name, "its server failed")
 
     def prefetch(self, card: ModelCard, size: int) -> None:
         """A model of estimated ``size`` may be wanted soon."""
@@ -444,7 +450,11 @@ class Owner:
         self.feed(Loaded(model=name, bytes=size))
 
     def _failed(self, resident: Resident, error: SageError) -> None:
-        name = resident.card.name
+        name, spent = resident.card.name, self._clock.monotonic() - resident.started
+        if resident.reason:  # it was stopped, which says nothing of it, unless its server kept all waiting
+            error = Interrupted(f"{name} was stopped while it was loading.")
+            if resident.card.remote and spent >= TICK_S:
+                error = RemoteFailed(f"{name}: its server does not answer.", silent_s=spent)
         del self._residents[name]
         resident.gone.set()
         self._press()

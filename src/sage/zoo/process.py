@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import sage.errors
-from sage.errors import DeadlineExceeded, Interrupted, LoadFailed, RateLimited, SageError, WorkerDied
+from sage.errors import DeadlineExceeded, Interrupted, LoadFailed, SageError, WorkerDied
 from sage.types import Completion, GenerationRequest, new_id
 from sage.zoo.backends import Score
 from sage.zoo.card import PromptStyle
@@ -472,6 +472,7 @@ def _typed(event: Mapping[str, Any]) -> SageError:
     """The error the child described, as the class it named."""
     kind = ERRORS.get(str(event.get("error")), LoadFailed)
     error = kind(str(event.get("message", "")), mend=str(event.get("mend", "")))
-    if isinstance(error, RateLimited):
-        error.retry_after_s = float(event.get("retry_after_s", 0.0))
+    for name, value in vars(error).items():
+        if isinstance(value, float):
+            setattr(error, name, float(event.get(name, value)))
     return error

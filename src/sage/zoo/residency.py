@@ -181,8 +181,8 @@ class Residency:
                 self._loaded(signal, now)
             case Failed():
                 model = self._models.pop(signal.model, None)
+                self._failed(signal.model, signal.error, now)
                 if model and model.phase == "loading":
-                    self._failed(signal.model, signal.error, now)
                     self._refuse_all(signal.model, signal.error)
             case Gone():
                 self._models.pop(signal.model, None)

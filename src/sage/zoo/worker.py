@@ -21,7 +21,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from sage.errors import RateLimited, SageError, UsageError
+from sage.errors import SageError, UsageError
 from sage.types import GenerationRequest, Message
 from sage.zoo.backends import Engine, EngineOptions, Scorer, open_engine
 from sage.zoo.schema import keeps_schema
@@ -124,8 +124,8 @@ def _score(pipe: _Pipe, engine: Engine, order: dict[str, Any]) -> dict[str, Any]
 
 def _describe(error: Exception, *, unexpected: str) -> dict[str, Any]:
     if isinstance(error, SageError):
-        wait = {"retry_after_s": error.retry_after_s} if isinstance(error, RateLimited) else {}
-        return {"error": error.name, "message": error.message, "mend": error.mend, **wait}
+        seconds = {name: value for name, value in vars(error).items() if isinstance(value, float)}
+        return {"error": error.name, "message": error.message, "mend": error.mend, **seconds}
     return {"error": unexpected, "message": f"{type(error).__name__}: {error}", "mend": ""}
 
 

@@ -156,7 +156,7 @@ class _Connection:
 
     def models(self) -> tuple[ServedModel, ...]:
         """What the server offers."""
-        with self._failures(), self._client.stream("GET", f"{self.url}/models") as response:
+        with self._failures(self._connect_s), self._client.stream("GET", f"{self.url}/models") as response:
             self._check(response, schema=False)
             body = self._body(response, LIST_BYTES)
         try:
@@ -176,7 +176,7 @@ class _Connection:
         timeout = httpx2.Timeout(patience, connect=self._connect_s)
         path = f"{self.url}/chat/completions"
         with (
-            self._failures(answer),
+            self._failures(patience, answer),
             self._client.stream(
                 "POST", path, json=body, timeout=timeout, headers={"accept": "text/event-stream"}
             ) as response,
@@ -233,27 +233,29 @@ class _Connection:
         )
 
     @contextmanager
-    def _failures(self, answer: StreamedAnswer | None = None) -> Iterator[None]:
-        """Failures of the connection as ours. One that comes after the whole answer did does not matter."""
+    def _failures(self, patience: float, answer: StreamedAnswer | None = None) -> Iterator[None]:
+        """Failures of the connection as ours: a silence is one of ``patience`` seconds. One that comes after
+        the whole answer did does not matter."""
         try:
             yield
         except (httpx2.HTTPError, httpx2.InvalidURL, BadStream) as error:
             if answer and answer.whole and not isinstance(error, BadStream):
                 return
-            raise self._failure(error, begun=bool(answer and answer.progress)) from error
+            raise self._failure(error, begun=bool(answer and answer.progress), patience=patience) from error
 
-    def _failure(self, error: Exception, *, begun: bool) -> RemoteFailed:
+    def _failure(self, error: Exception, *, begun: bool, patience: float) -> RemoteFailed:
         if isinstance(error, BadStream):
             return self.refusals.failed(f"sent {error}")
         if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
             return self.refusals.failed(
-                f"cannot be reached: {error or 'no connection in time'}", mend="Start that server"
+                f"cannot be reached: {error or 'no connection in time'}",
+                mend="Start that server",
+                silent_s=self._connect_s if isinstance(error, httpx2.ConnectTimeout) else 0.0,
             )
         if isinstance(error, httpx2.TimeoutException):
             what = "fell silent in the middle of its answer" if begun else "does not answer"
-            return self.refusals.failed(
-                what, mend="Look after that server, or allow models.silence_timeout_s"
-            )
+            mend = "Look after that server, or allow models.silence_timeout_s"
+            return self.refusals.failed(what, mend=mend, silent_s=patience)
         what = "cut its answer off" if begun else "broke the connection"
         return self.refusals.failed(f"{what}: {error}")
 

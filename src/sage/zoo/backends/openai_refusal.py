@@ -51,9 +51,9 @@ class Refusals:
     key_env: str = ""
     key: str = ""
 
-    def failed(self, what: str, *, mend: str = "") -> RemoteFailed:
+    def failed(self, what: str, *, mend: str = "", silent_s: float = 0.0) -> RemoteFailed:
         """A failure of the server, told in our words with some of its own."""
-        return RemoteFailed(f"{self.url} {self._clean(what)}", mend=mend)
+        return RemoteFailed(f"{self.url} {self._clean(what)}", mend=mend, silent_s=silent_s)
 
     def of_status(self, status: int, headers: Mapping[str, str], body: bytes, *, schema: bool) -> SageError:
         """The error of an answer that is not 200. ``schema``: the request asked for one."""
