@@ -21,6 +21,7 @@ def matrix(rows: int = 3, columns: int = 2, **replaced: Any) -> dict[str, Any]:
     table = [[round((q + m) % 3 / 2, 6) for m in range(columns)] for q in range(rows)]
     value: dict[str, Any] = {
         "machine": "2 cores",
+        "platform": "linux x86_64",
         "date": "2026-01-02",
         "models": [{"name": f"m{m}", "bytes": m + 1, "load_s": None} for m in range(columns)],
         "questions": [{"id": f"q{q}", "text": f"{q}?", "category": "c"} for q in range(rows)],

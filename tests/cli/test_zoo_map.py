@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from sage.zoo.catalog import add_user_card, load_catalog
 MATRIX = {
     "machine": "a test machine",
     "date": "2026-01-02",
+    "platform": "linux riscv64",
     "models": [
         {
             "name": name,
@@ -176,7 +178,7 @@ def test_nothing_at_a_path(run_sage: Any, tmp_path: Path) -> None:
 def test_the_inventory_as_json(run_sage: Any, bench: str) -> None:
     taken = json.loads(run_sage("models", "inventory", "--json", "--bench", bench).stdout)
     entries = {entry["name"]: entry for entry in taken["entries"]}
-    assert entries["gemma-3-270m"]["ran_on"] == ["a test machine"]
+    assert entries["gemma-3-270m"]["ran_on"] == ["linux riscv64"]
     assert entries["phi-2"]["ran_on"] == []
     assert entries["qwen3-omni-30b-fp4"]["bits_kept"] is False
     (task,) = taken["by_task"]
@@ -207,12 +209,19 @@ def test_the_inventory_for_people(run_sage: Any, bench: str) -> None:
         "~66.0",
         "GB",
         "4",
-        "17.6",
-        "(more)",
+        "17.6+",
         "unfit",
-        "not",
-        "measured",
     ]
+    assert "Nothing yet: no outcome of yours" in out
+
+
+def test_in_80_columns_no_name_of_the_inventory_is_cut(run_sage: Any, bench: str, home: Path) -> None:
+    out = run_sage("models", "inventory", "--bench", bench, env={"COLUMNS": "80"}).stdout
+    for name in load_catalog(home):
+        assert [line for line in out.splitlines() if line.startswith(f"{name} ")], name
+    assert "\N{HORIZONTAL ELLIPSIS}" not in out
+    notes = ("~", "Tokens", "The best")
+    assert max(len(line) for line in out.splitlines() if not line.startswith(notes)) <= 80
 
 
 def test_what_this_machine_measured_and_learned_comes_first(
@@ -226,9 +235,12 @@ def test_what_this_machine_measured_and_learned_comes_first(
     taken = json.loads(run_sage("models", "inventory", "--json", "--bench", bench).stdout)
     (entry,) = [entry for entry in taken["entries"] if entry["name"] == "good"]
     assert entry["speed"][0]["who"] == "measured here"
-    assert entry["ran_on"]
-    assert taken["by_task"][0]["source"] == "measured here"
-    assert taken["by_task"][0]["best"] == "good"
+    assert entry["ran_on"] == [f"{platform.system().lower()} {platform.machine()}"]
+    (learned,) = [one for one in taken["learned"] if one["model"] == "good"]
+    assert (learned["kind"], round(learned["n"])) == ("fact", 1)
+    assert {choice["source"] for choice in taken["by_task"]} == {"zoo.json"}, "nobody else was asked it"
+    shown = run_sage("models", "inventory", "--bench", bench).stdout
+    assert "see sage trust show" in shown.partition("Learned here")[2]
 
 
 def test_a_bench_file_that_is_none(run_sage: Any, tmp_path: Path) -> None:

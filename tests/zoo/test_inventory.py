@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sage.zoo.card import Figure, ModelCard
 from sage.zoo.catalog import every_card
-from sage.zoo.inventory import Inventory, Measured, Share, take_inventory
+from sage.zoo.inventory import LEAST_N, Inventory, Learned, Measured, Share, take_inventory
 
 CARD = ModelCard(
     name="small",
@@ -57,6 +57,11 @@ def test_figures_come_with_who_says_them() -> None:
         ("published", "", {"load_s": 2.0}),
     ]
     assert small.ran_on == ("laptop", "server"), "a card's figure is no run that was recorded"
+    here = replace(here, platform="linux aarch64")
+    assert take(here, replace(here, machine="another"), bench).entries[0].ran_on == (
+        "linux aarch64",
+        "server",
+    )
     assert (big.speed, big.ran_on) == ((), ())
 
 
@@ -103,11 +108,12 @@ def test_without_times_the_best_is_the_cheapest_known() -> None:
 def test_within_a_bound_only_changes_are_listed() -> None:
     tasks = shares(
         small_a=(0.2, 10, 1.0), small_b=(0.4, 30, 1.0), big_a=(1.0, 10, 2.0), big_b=(0.9, 30, 2.0)
-    ) | shares(worse_a=(0.1, 10, 1.0))
+    ) | shares(worse_a=(0.1, 10, 1.0), worse_b=(0.1, 30, 1.0), other_a=(1.0, 10, 1.0))
     rates = {
         "small": {"rss_bytes": 100.0, "generate_tok_s": 90.0},
         "worse": {"rss_bytes": 200.0, "generate_tok_s": 95.0},
         "big": {"rss_bytes": 300.0, "generate_tok_s": 20.0},
+        "other": {"rss_bytes": 50.0, "generate_tok_s": 99.0},  # it was asked the easy half
     }
     taken = take(Measured(source="bench", machine="m", rates=rates, tasks=tasks))
     assert [(c.where, c.best, c.quality) for c in taken.by_memory] == [
@@ -126,6 +132,29 @@ def test_a_model_without_that_rate_is_in_no_bound() -> None:
     assert taken.by_speed == ()
 
 
+def test_only_those_who_were_asked_the_same_are_compared() -> None:
+    tasks = shares(
+        small_facts=(0.9, 20, 1.0), big_facts=(1.0, 10, 3.0), small_few=(1.0, LEAST_N - 1, 1.0)
+    ) | shares(big_sums=(0.5, LEAST_N, 3.0))
+    choices = take(Measured(source="bench", machine="m", tasks=tasks)).by_task
+    assert [(c.where, c.best, c.n) for c in choices] == [("facts", "small", 20), ("sums", "big", LEAST_N)]
+
+
+def test_what_was_learned_chooses_nobody() -> None:
+    learned = [
+        Learned(kind="fact", model="big", quality=0.5, n=3),
+        Learned(kind="fact", model="small", quality=0.9, n=2),
+        Learned(kind="chat", model="big", quality=0.1, n=9),
+    ]
+    taken = take_inventory({}, Path("/nowhere"), (), learned)
+    assert [(one.kind, one.model) for one in taken.learned] == [
+        ("chat", "big"),
+        ("fact", "small"),
+        ("fact", "big"),
+    ]
+    assert taken.by_task == ()
+
+
 def test_the_error_of_a_share() -> None:
     assert Share(quality=1.0, n=16).error == pytest.approx((0.9 * 0.1 / 20) ** 0.5)
 
@@ -133,14 +162,15 @@ def test_the_error_of_a_share() -> None:
 @given(
     st.dictionaries(
         st.sampled_from("abcdef"),
-        st.tuples(st.floats(0, 1), st.floats(0.1, 500), st.floats(0.001, 9)),
+        st.tuples(st.floats(0, 1), st.floats(0.001, 9)),
         min_size=1,
-    )
+    ),
+    st.floats(LEAST_N, 500),
 )
 def test_a_choice_is_never_worse_than_chance_would_allow(
-    table: dict[str, tuple[float, float, float]],
+    table: dict[str, tuple[float, float]], n: float
 ) -> None:
-    tasks = {name: {"t": Share(quality=quality, n=n, cpu_s=cpu)} for name, (quality, n, cpu) in table.items()}
+    tasks = {name: {"t": Share(quality=quality, n=n, cpu_s=cpu)} for name, (quality, cpu) in table.items()}
     (choice,) = take(Measured(source="s", machine="m", tasks=tasks)).by_task
     best, cheap = tasks[choice.best]["t"], tasks[choice.cheapest]["t"]
     assert best.quality == max(share["t"].quality for share in tasks.values())

@@ -30,6 +30,7 @@ __all__ = [
     "notes",
     "print_table",
     "printable",
+    "table_room",
 ]
 
 
@@ -68,12 +69,16 @@ PIPE_WIDTH = 200
 """Columns of a table that goes to a file or a pipe: nothing is cut there."""
 
 
+def table_room() -> int:
+    """Columns that a table on stdout may take."""
+    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return PIPE_WIDTH if piped else console().width
+
+
 def print_table(table: Table, *, width: int | None = None) -> None:
     """A table on stdout; without blanks at the ends of lines where it is piped."""
     out = console()
-    if not sys.stdout.isatty() and "COLUMNS" not in os.environ:
-        out.width = PIPE_WIDTH
-    out.width = width or out.width
+    out.width = width or table_room()
     if sys.stdout.isatty():
         out.print(table)
         return

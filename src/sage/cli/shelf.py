@@ -106,18 +106,13 @@ def list_(
 
 def _table(lines: list[tuple[str, ...]]) -> Table:
     """The list; where the terminal is narrow, licences go rather than parts of names."""
-    import os
-    import sys
-
     from rich.table import Table
 
-    from sage.cli.render import PIPE_WIDTH, console
+    from sage.cli.render import table_room
 
     titles = ("model", "size", "state", "licence", "can")
     widths = [max(map(len, column)) for column in zip(titles, *lines, strict=True)]
-    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    room = PIPE_WIDTH if piped else console().width
-    narrow = sum(widths) + 2 * len(widths) > room
+    narrow = sum(widths) + 2 * len(widths) > table_room()
     table = Table(box=None, pad_edge=False)
     for title, width in zip(titles, widths, strict=True):
         if not (narrow and title == "licence"):

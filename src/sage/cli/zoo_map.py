@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sage.errors import UsageError
     from sage.zoo.card import ModelCard
     from sage.zoo.discover import Found
-    from sage.zoo.inventory import Measured
+    from sage.zoo.inventory import Learned, Measured
     from sage.zoo.stores import Place, Walk
 
 __all__ = ["discover", "inventory"]
@@ -279,8 +279,9 @@ def inventory(
 
     home = sage_home()
     catalog = every_card(home)
-    measured = [*_measured_here(home, catalog), *_benches(bench or [])]
-    taken = take_inventory(catalog, home, measured)
+    here, learned = _of_this_machine(home, catalog)
+    measured = [*here, *_benches(bench or [])]
+    taken = take_inventory(catalog, home, measured, learned)
     if as_json:
         emit_json(asdict(taken))
     elif markdown:
@@ -289,31 +290,37 @@ def inventory(
         print_sections(sections(taken, measured))
 
 
-def _measured_here(home: Path, catalog: dict[str, ModelCard]) -> list[Measured]:
+def _of_this_machine(home: Path, catalog: dict[str, ModelCard]) -> tuple[list[Measured], list[Learned]]:
     """What the database knows: rates of this machine, and the trust that outcomes have built."""
     from sage.cli.trust_view import trust_rows
     from sage.clock import SystemClock
     from sage.config import load_settings
     from sage.hardware.probe import probe
     from sage.kernel.session import open_stores
-    from sage.zoo.inventory import Measured, Share
+    from sage.zoo.inventory import Learned, Measured
 
     if not (home / "sage.db").exists():
-        return []
-    clock, tasks = SystemClock(), dict[str, dict[str, Share]]()
+        return [], []
+    clock, learned = SystemClock(), list[Learned]()
     with open_stores(home, load_settings(), clock) as stores:
         rates = stores.books.rates()
         with stores.trust.book() as book:
             for card in catalog.values():
                 if book.row(card.name) is None:
                     continue
-                for row in trust_rows(book, card.name, card.prior, clock.time()):
-                    if row["evidence"] > 0:
-                        share = Share(quality=row["quality"], n=row["evidence"])
-                        tasks.setdefault(card.name, {})[row["kind"]] = share
+                learned += [
+                    Learned(kind=row["kind"], model=card.name, quality=row["quality"], n=row["evidence"])
+                    for row in trust_rows(book, card.name, card.prior, clock.time())
+                    if round(row["evidence"]) > 0
+                ]
     machine = probe()
-    where = f"{machine.cpu}, {machine.usable_cores} cores"
-    return [Measured(source="measured here", machine=where, rates=rates, tasks=tasks)]
+    here = Measured(
+        source="measured here",
+        machine=f"{machine.cpu}, {machine.usable_cores} cores",
+        platform=f"{machine.platform} {machine.arch}",
+        rates=rates,
+    )
+    return [here], learned
 
 
 def _benches(files: list[Path]) -> list[Measured]:
@@ -321,10 +328,10 @@ def _benches(files: list[Path]) -> list[Measured]:
 
     if not files:
         try:
-            return [_of_matrix(shipped_matrix(), "sage bench zoo, shipped")]
+            return [_of_matrix(shipped_matrix(), "shipped")]
         except FileNotFoundError:  # an installation without the measurement still has a map
             return []
-    return [_of_matrix(read_matrix(file), f"sage bench zoo, {file.name}") for file in files]
+    return [_of_matrix(read_matrix(file), file.name) for file in files]
 
 
 def _of_matrix(matrix: Any, source: str) -> Measured:
@@ -343,4 +350,11 @@ def _of_matrix(matrix: Any, source: str) -> Measured:
                 n=len(rows),
                 cpu_s=float(matrix.cpu_s[rows, column].mean()),
             )
-    return Measured(source=source, machine=matrix.machine, date=matrix.date, rates=rates, tasks=tasks)
+    return Measured(
+        source=source,
+        machine=matrix.machine,
+        platform=matrix.platform,
+        date=matrix.date,
+        rates=rates,
+        tasks=tasks,
+    )

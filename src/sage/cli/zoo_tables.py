@@ -10,26 +10,29 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sage.zoo.inventory import Choice, Entry, Inventory, Measured
+    from sage.zoo.inventory import Choice, Entry, Inventory, Learned, Measured
 
 __all__ = ["Section", "as_markdown", "print_sections", "sections"]
 
-NOT_MEASURED = "not measured"
+NAMES = ("model", "best", "cheapest as good")
+"""Columns whose cells a person copies: they are never shortened."""
+
+FIGURES = ("size", "bits", "stored", "loads in", "reads", "writes", "takes", "%", "n", "memory", "tokens/s")
+"""Columns of numbers."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section:
-    """A heading, what to know before reading the table, the table. ``figures`` are the columns of numbers."""
+    """A heading, what to know before reading the table, the table."""
 
     title: str
     note: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
-    figures: frozenset[str] = frozenset()
 
 
 def sections(inventory: Inventory, measured: Sequence[Measured]) -> list[Section]:
-    """The map, the speeds, and three selection tables; those without a measurement say so."""
+    """The map, the speeds, three selection tables, and what was learned here; what has no rows says so."""
     sources = "; ".join(
         " ".join(part for part in (f"{m.source}:", m.machine, m.date) if part) for m in measured
     )
@@ -37,20 +40,25 @@ def sections(inventory: Inventory, measured: Sequence[Measured]) -> list[Section
         _models(inventory.entries),
         _speeds(inventory.entries, sources),
         _choices(
-            "By task", "task", inventory.by_task, "The best at each task, and the cheapest that is as good."
+            "By task",
+            "task",
+            inventory.by_task,
+            "The best at each task, and the cheapest that is as good; right answers in %, of n questions "
+            "that each of the models was asked.",
         ),
         _choices(
             "By memory",
-            "takes at most",
+            "memory",
             [_in_bytes(choice) for choice in inventory.by_memory],
             "The best over all tasks among those that take no more memory, where that changes who it is.",
         ),
         _choices(
             "By speed",
-            "tokens/s at least",
+            "tokens/s",
             inventory.by_speed,
             "The best over all tasks among those that write no slower, where that changes who it is.",
         ),
+        _learned(inventory.learned),
     ]
 
 
@@ -58,24 +66,24 @@ def _models(entries: Iterable[Entry]) -> Section:
     rows = []
     for entry in entries:
         size = _bytes(entry.bytes) if entry.bytes else "unknown"
-        bits = f"{entry.bits_claimed:g}" if entry.bits_claimed else "unknown"
-        stored = "unknown" if entry.bits_stored is None else f"{entry.bits_stored:.1f}"
+        bits = f"{entry.bits_claimed:g}" if entry.bits_claimed else ""
+        stored = "" if entry.bits_stored is None else f"{entry.bits_stored:.1f}"
         rows.append(
             (
                 entry.name,
                 f"~{size}" if entry.bytes_are == "published" else size,
                 bits,
-                stored + (" (more)" if entry.bits_kept is False else ""),
+                stored + ("" if entry.bits_kept is None else " " if entry.bits_kept else "+"),
                 entry.status,
-                "; ".join(entry.ran_on) or NOT_MEASURED,
+                "; ".join(entry.ran_on),
             )
         )
     return Section(
         title="Models",
-        note="Bits for each weight, claimed and on the disk; (more): over a quarter above the claim.",
-        columns=("model", "size", "claimed", "stored", "state", "ran on"),
+        note="~: as published. Bits claimed for each weight, and stored (+: over a quarter more). "
+        "Ran on: where somebody measured it.",
+        columns=("model", "size", "bits", "stored", "state", "ran on"),
         rows=tuple(rows),
-        figures=frozenset(("size", "claimed", "stored")),
     )
 
 
@@ -98,7 +106,6 @@ def _speeds(entries: Sequence[Entry], sources: str) -> Section:
         f"Of {silent} models nobody says anything.",
         columns=("model", "loads in", "reads", "writes", "takes", "says who"),
         rows=tuple(rows),
-        figures=frozenset(("loads in", "reads", "writes", "takes")),
     )
 
 
@@ -107,20 +114,29 @@ def _choices(title: str, where: str, choices: Sequence[Choice], note: str) -> Se
         (
             choice.where,
             choice.best,
-            f"{choice.quality:.2f}",
+            f"{100 * choice.quality:.0f}",
             choice.cheapest,
-            f"{choice.cheapest_quality:.2f}",
+            f"{100 * choice.cheapest_quality:.0f}",
             f"{choice.n:.0f}",
-            choice.source,
         )
         for choice in choices
     )
+    by = ", ".join(dict.fromkeys(choice.source for choice in choices))
     return Section(
         title=title,
-        note=note if rows else f"{note} {NOT_MEASURED.capitalize()}.",
-        columns=(where, "best", "quality", "cheapest as good", "its quality", "n", "measured by"),
+        note=f"{note} Measured by: {by}." if rows else f"{note} Not measured.",
+        columns=(where, "best", "%", "cheapest as good", "%", "n"),
         rows=rows,
-        figures=frozenset(("quality", "its quality", "n")),
+    )
+
+
+def _learned(learned: Sequence[Learned]) -> Section:
+    note = "Expected quality in %, after n outcomes of your own questions. Each model had other questions: "
+    return Section(
+        title="Learned here",
+        note=f"{note}see sage trust show." if learned else "Nothing yet: no outcome of yours is known.",
+        columns=("kind", "model", "%", "n"),
+        rows=tuple((one.kind, one.model, f"{100 * one.quality:.0f}", f"{one.n:.0f}") for one in learned),
     )
 
 
@@ -149,7 +165,7 @@ def as_markdown(parts: Iterable[Section]) -> str:
 def _table(part: Section) -> list[str]:
     rows = [part.columns, *([cell.replace("|", "\\|") for cell in row] for row in part.rows)]
     widths = [max(len(row[at]) for row in rows) for at in range(len(part.columns))]
-    right = [column in part.figures for column in part.columns]
+    right = [column in FIGURES for column in part.columns]
 
     def line(cells: Sequence[str]) -> str:
         placed = [
@@ -169,7 +185,7 @@ def print_sections(parts: Iterable[Section]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from sage.cli.render import console, print_table
+    from sage.cli.render import console, print_table, table_room
 
     for number, part in enumerate(parts):
         if number:
@@ -178,9 +194,18 @@ def print_sections(parts: Iterable[Section]) -> None:
         console().print(part.note, style="dim", markup=False, soft_wrap=not console().is_terminal)
         if not part.rows:
             continue
-        table = Table(*part.columns, box=None, pad_edge=False)
-        for column, name in zip(table.columns, part.columns, strict=True):
-            column.justify = "right" if name in part.figures else "left"
+        widths = [max(map(len, cells)) for cells in zip(part.columns, *part.rows, strict=True)]
+        gap = 2 if sum(widths) + 2 * len(widths) <= table_room() else 1
+        table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0))
+        for name, width in zip(part.columns, widths, strict=True):
+            whole = name in NAMES or name in FIGURES
+            table.add_column(
+                name,
+                justify="right" if name in FIGURES else "left",
+                min_width=width if whole else None,
+                no_wrap=whole,
+                overflow="fold",
+            )
         for row in part.rows:
             table.add_row(*(Text(cell) for cell in row))
         print_table(table)

@@ -15,9 +15,22 @@ from pathlib import Path
 from sage.zoo.card import EMBEDDING, ModelCard
 from sage.zoo.card_status import obstacle, status, stored_bits
 
-__all__ = ["Choice", "Entry", "Inventory", "Measured", "Share", "Speed", "take_inventory"]
+__all__ = [
+    "LEAST_N",
+    "Choice",
+    "Entry",
+    "Inventory",
+    "Learned",
+    "Measured",
+    "Share",
+    "Speed",
+    "take_inventory",
+]
 
 SPEED_RATES = ("load_s", "prompt_tok_s", "generate_tok_s", "rss_bytes")
+
+LEAST_N = 4
+"""Questions that a task needs before anybody is called best at it: what the quick suite asks of each kind."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,13 +51,30 @@ class Share:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measured:
-    """One set of measurements: of one machine, by model. ``rates`` as on a card; ``tasks`` by their names."""
+    """One set of measurements: of one machine, by model. ``rates`` as on a card; ``tasks`` by their names,
+    each the same questions for every model that was asked as many of them as any.
+
+    ``platform`` is the system and the processor's kind, as ``linux x86_64``; empty where nobody noted it.
+    """
 
     source: str
     machine: str
+    platform: str = ""
     date: str = ""
     rates: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     tasks: Mapping[str, Mapping[str, Share]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Learned:
+    """What outcomes on this machine have taught of one model at one kind of work: the expected quality in
+    [0, 1], and how many outcomes it rests on. Each model had other questions, so nobody is chosen by it.
+    """
+
+    kind: str
+    model: str
+    quality: float
+    n: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,7 +90,8 @@ class Speed:
 class Entry:
     """One model. ``bits_kept`` tells whether no more bits are stored than claimed; None where unknown.
 
-    ``bytes_are`` is ``counted``, ``published`` or ``unknown``; ``ran_on`` names machines it was measured on.
+    ``bytes_are`` is ``counted``, ``published`` or ``unknown``; ``ran_on`` names the platforms it was measured
+    on, or the machine where only that is known.
     """
 
     name: str
@@ -84,7 +115,7 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Choice:
-    """One line of a selection table.
+    """One line of a selection table, over ``n`` questions that every model compared was asked.
 
     ``best`` has the highest quality; ``cheapest`` is the model with the least CPU time among those that are
     not worse by more than one standard error of the difference (the best itself where times are unknown).
@@ -101,16 +132,22 @@ class Choice:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Inventory:
-    """The map. ``by_memory``, ``by_speed``: the best within a bound, wherever the bound changes who it is."""
+    """The map. ``by_memory``, ``by_speed``: the best within a bound, wherever the bound changes who it is.
+    ``learned`` comes by kind of work, the best first.
+    """
 
     entries: tuple[Entry, ...]
     by_task: tuple[Choice, ...]
     by_memory: tuple[Choice, ...]
     by_speed: tuple[Choice, ...]
+    learned: tuple[Learned, ...] = ()
 
 
 def take_inventory(
-    catalog: Mapping[str, ModelCard], home: Path, measurements: Sequence[Measured]
+    catalog: Mapping[str, ModelCard],
+    home: Path,
+    measurements: Sequence[Measured],
+    learned: Iterable[Learned] = (),
 ) -> Inventory:
     """The map of ``catalog``; ``measurements`` come in the order in which their figures are shown."""
     entries = tuple(_entry(card, home, catalog, measurements) for card in catalog.values())
@@ -120,6 +157,7 @@ def take_inventory(
         by_task=tuple(choice for m in tables for choice in _by_task(m)),
         by_memory=tuple(choice for m in tables for choice in _within(m, "rss_bytes", least=True)),
         by_speed=tuple(choice for m in tables for choice in _within(m, "generate_tok_s", least=False)),
+        learned=tuple(sorted(learned, key=lambda one: (one.kind, -one.quality, one.model))),
     )
 
 
@@ -132,7 +170,7 @@ def _entry(
         for m in measurements
         if (rates := _speed_rates(m.rates.get(card.name, {})))
     ]
-    ran_on = tuple(dict.fromkeys(each.machine for each in speed))
+    measuring = [m for m in measurements if m.rates.get(card.name) or m.tasks.get(card.name)]
     said = {key: figure for key, figure in card.rates.items() if key in SPEED_RATES}
     for who in ("measured", "published"):
         if rates := {key: figure.value for key, figure in said.items() if figure.provenance == who}:
@@ -153,7 +191,7 @@ def _entry(
         license=card.license,
         backend=card.backend,
         base=card.base,
-        ran_on=ran_on,
+        ran_on=tuple(dict.fromkeys(m.platform or m.machine for m in measuring)),
         speed=tuple(speed) if card.backend != EMBEDDING else (),
     )
 
@@ -162,27 +200,32 @@ def _speed_rates(rates: Mapping[str, float]) -> dict[str, float]:
     return {key: rates[key] for key in SPEED_RATES if rates.get(key)}
 
 
+def _fair(measured: Measured) -> dict[str, dict[str, Share]]:
+    """By task, the models that were asked all of its questions; tasks with too few of them are left out."""
+    fair = dict[str, dict[str, Share]]()
+    for task in dict.fromkeys(task for shares in measured.tasks.values() for task in shares):
+        asked = {name: shares[task] for name, shares in measured.tasks.items() if task in shares}
+        most = max(share.n for share in asked.values())
+        if most >= LEAST_N:
+            fair[task] = {name: share for name, share in asked.items() if share.n == most}
+    return fair
+
+
 def _by_task(measured: Measured) -> list[Choice]:
-    tasks = dict.fromkeys(task for shares in measured.tasks.values() for task in shares)
-    return [
-        _choice(
-            task, {name: shares[task] for name, shares in measured.tasks.items() if task in shares}, measured
-        )
-        for task in tasks
-    ]
+    return [_choice(task, shares, measured) for task, shares in _fair(measured).items()]
 
 
 def _within(measured: Measured, rate: str, *, least: bool) -> list[Choice]:
     """The best over all tasks within each bound that changes who it is, from the tightest bound on."""
-    sign = 1.0 if least else -1.0
+    sign, tasks = (1.0 if least else -1.0), _fair(measured).values()
     known = sorted(
         (sign * measured.rates[name][rate], name)
         for name in measured.tasks
-        if measured.rates.get(name, {}).get(rate)
+        if measured.rates.get(name, {}).get(rate) and tasks and all(name in shares for shares in tasks)
     )
     found, allowed = list[Choice](), dict[str, Share]()
     for bound, name in known:
-        allowed[name] = _overall(measured.tasks[name].values())
+        allowed[name] = _overall(shares[name] for shares in tasks)
         choice = _choice(str(round(sign * bound)), allowed, measured)
         if not found or choice.best != found[-1].best:
             found.append(choice)

@@ -3,7 +3,8 @@
 Owns: the format (one JSON object), its checks, and the measurement that ships with the project.
 Must not know: how a model is asked, or what is chosen from the figures.
 
-``machine`` and ``date`` say where and when; ``models`` are objects with ``name``, ``bytes`` (of the file),
+``machine``, ``platform`` (may be missing) and ``date`` say where and when; ``models`` are objects with
+``name``, ``bytes`` (of the file),
 ``load_s``, ``prompt_tok_s``, ``generate_tok_s`` and ``rss_bytes`` (None where not measured); ``questions``
 are objects with ``id``, ``text`` and ``category``; ``scores``, ``tokens`` and ``cpu_s`` hold one row a
 question and one column a model: quality in [0, 1], tokens written, CPU seconds that the worker took for
@@ -73,6 +74,7 @@ class Matrix:
 
     machine: str
     date: str
+    platform: str = ""
     models: tuple[MeasuredModel, ...]
     questions: tuple[MeasuredQuestion, ...]
     scores: Floats
@@ -136,6 +138,7 @@ def matrix_from(value: Any, where: str) -> Matrix:
         matrix = Matrix(
             machine=str(value["machine"]),
             date=str(value["date"]),
+            platform=str(value.get("platform", "")),
             models=models,
             questions=questions,
             scores=_figures(value, "scores", shape, highest=1.0),
@@ -157,6 +160,7 @@ def matrix_json(matrix: Matrix) -> dict[str, Any]:
     return {
         "machine": matrix.machine,
         "date": matrix.date,
+        "platform": matrix.platform,
         "models": [
             {
                 "name": m.name,

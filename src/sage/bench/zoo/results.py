@@ -142,6 +142,7 @@ class Results:
         return {
             "machine": f"{machine.usable_cores} cores of {machine.cpu}, {machine.memory_total / 1e9:.1f} GB",
             "date": time.strftime("%Y-%m-%d"),
+            "platform": f"{machine.platform} {machine.arch}",
             "models": models,
             "questions": [{"id": q.id, "text": q.prompt, "category": q.category} for q in self.questions],
             "scores": column(0),
