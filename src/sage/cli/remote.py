@@ -43,7 +43,7 @@ def add(
     """Add a model that a server runs: vLLM, Ollama, llama-server, LM Studio, another SAGE."""
     from dataclasses import replace
 
-    from sage.cli.render import console
+    from sage.cli.render import console, notes
     from sage.config import load_settings, sage_home
     from sage.errors import UsageError
     from sage.zoo.backends.openai_http import find_served, served_models
@@ -52,7 +52,8 @@ def add(
     from sage.zoo.remote import check_reach, server_from
 
     home, settings = sage_home(), load_settings().models
-    known = every_card(home).get(check_name(name))
+    catalog = every_card(home)
+    known = catalog.get(check_name(name))
     if known and not known.remote:
         raise UsageError(f"{name!r} is already the name of another model", mend="Choose another NAME")
     card = ModelCard(
@@ -70,7 +71,9 @@ def add(
     offered = served_models(url, key_env, list(settings.remote_hosts), settings.remote_connect_s)
     found = find_served(offered, model or _only_one(offered, url), url)
     tokens = context or found.context or UNTOLD_CONTEXT
-    add_user_card(home, replace(card, source=f"openai:{url}#{found.name}", context_length=tokens))
+    card = replace(card, source=f"openai:{url}#{found.name}", context_length=tokens)
+    twins = [other.name for other in catalog.values() if other.source == card.source and other.name != name]
+    add_user_card(home, card)
     who = "as you say" if context else "as the server says" if found.context else "assumed; see --context"
     console().print(
         f"{name}: {url} has {found.name}, {tokens} tokens of context ({who}). "
@@ -78,6 +81,13 @@ def add(
         markup=False,
         soft_wrap=True,
     )
+    if twins:
+        notes().print(
+            f"It is the same model as {', '.join(twins)}, and what is learned of one stays unknown of the "
+            f"other. To keep one: sage models rm {twins[0]}",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _only_one(offered: tuple[ServedModel, ...], url: str) -> str:

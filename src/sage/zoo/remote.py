@@ -122,7 +122,7 @@ def key_from(variable: str, server: Server) -> str:
     if not VARIABLE.fullmatch(variable):
         raise ConfigError(
             "key_env is not the name of an environment variable",
-            mend='Put the key into a variable and its name on the card: key_env = "MY_SERVER_KEY"',
+            mend="Put the key into a variable, and name it: --key-env MY_SERVER_KEY (key_env on a card)",
         )
     key = os.environ.get(variable, "").strip()
     if not key:

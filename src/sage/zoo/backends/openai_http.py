@@ -19,7 +19,7 @@ import httpx2
 from sage.errors import ContextTooLong, RemoteFailed, UsageError, WeightsMissing, did_you_mean
 from sage.types import Completion, GenerationRequest
 from sage.zoo.backends import EngineOptions, OnText
-from sage.zoo.backends.openai_refusal import Refusals
+from sage.zoo.backends.openai_refusal import LOOK, Refusals
 from sage.zoo.backends.openai_wire import StreamedAnswer, parse_json, request_body
 from sage.zoo.backends.sse import BadStream, server_events
 from sage.zoo.remote import check_host, is_loopback, key_from, server_from
@@ -257,7 +257,7 @@ class _Connection:
             mend = "Look after that server, or allow models.silence_timeout_s"
             return self.refusals.failed(what, mend=mend, silent_s=patience)
         what = "cut its answer off" if begun else "broke the connection"
-        return self.refusals.failed(f"{what}: {error}")
+        return self.refusals.failed(f"{what}: {error}", mend=LOOK)
 
 
 def _named(value: object) -> bool:

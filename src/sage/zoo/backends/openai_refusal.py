@@ -16,7 +16,9 @@ from typing import Any
 
 from sage.errors import ContextTooLong, RateLimited, RemoteFailed, SageError, UsageError
 
-__all__ = ["Refusals", "retry_after_s"]
+__all__ = ["LOOK", "Refusals", "retry_after_s"]
+
+LOOK = "Look at that server's log: the fault is on its side"
 
 SAID = 300
 """Characters of a server's own words that are repeated."""
@@ -64,7 +66,8 @@ class Refusals:
                 mend="Put the final address on the card",
             )
         if status in (401, 403):
-            what = f"Check the key in {self.key_env}" if self.key_env else "Name the key's variable: key_env"
+            what = "Put the key into a variable, and name that: sage models add ... --key-env VARIABLE"
+            what = f"Check the key in {self.key_env}" if self.key_env else what
             return self.failed(f"refused the key (status {status}): {words}", mend=what)
         if status == 429 or (status == 503 and "retry-after" in headers):
             wait = retry_after_s(headers.get("retry-after", ""))
@@ -78,7 +81,7 @@ class Refusals:
             return self._too_long(words)
         if status in (400, 422) and not schema:
             return UsageError(f"{self.url} refused the request: {self._clean(words)}")
-        mend = ""
+        mend = LOOK if status >= 500 else ""
         if schema and status in (400, 422, 501):
             mend = "Choose a model whose server keeps JSON schemas, or ask without one"
         elif status == 404:
@@ -92,7 +95,7 @@ class Refusals:
             return self._too_long(words)
         if code in ("429", "rate_limit_exceeded"):
             return RateLimited(f"{self.url} asks not to be asked for a while: {self._clean(words)}")
-        return self.failed(f"broke off its answer: {words}")
+        return self.failed(f"broke off its answer: {words}", mend=LOOK)
 
     def _too_long(self, words: str) -> ContextTooLong:
         return ContextTooLong(

@@ -13,7 +13,7 @@ from typing import Any
 
 from sage.types import Completion, GenerationRequest
 from sage.zoo.backends import OnText
-from sage.zoo.backends.openai_refusal import Refusals
+from sage.zoo.backends.openai_refusal import LOOK, Refusals
 from sage.zoo.backends.sse import ServerEvent
 
 __all__ = ["StreamedAnswer", "parse_json", "request_body"]
@@ -151,7 +151,7 @@ class StreamedAnswer:
         """
         text = "".join(self._pieces).strip()
         if not self.whole:
-            raise self._refusals.failed(f"cut its answer off after {len(text)} characters")
+            raise self._refusals.failed(f"cut its answer off after {len(text)} characters", mend=LOOK)
         if not text and self._finish != "cancelled":
             raise self._refusals.failed(
                 "answered with nothing",
