@@ -167,13 +167,15 @@ def test_sets_that_are_here_are_not_fetched(home: Path, monkeypatch: pytest.Monk
 
 
 def test_trust_knows_a_model_after_some_hundred_requests(locator: Locator) -> None:
-    matrix = measured(good=(0.9, 1.0), poor=(0.2, 1.0))
-    _, contexts = located(QUESTIONS, locator)
+    matrix = measured(good=(0.9, 1.0), special=(0.5, 1.0))
+    situations, contexts = located(QUESTIONS, locator)
+    matrix.scores[:, 1] = [situation.kind in ("code", "math", "rewrite") for situation in situations]
     for name in matrix.names:
-        row = convergence(matrix, card(name), locator.codebook, contexts, seeds=2)
+        row = convergence(matrix, card(name), locator.codebook, situations, contexts, seeds=2)
         # Known exactly, one outcome leaves 1.645 x 0.45 / sqrt(n): 55 outcomes of the very kind at the least.
         assert 55 < row["requests_low"] <= row["requests"] <= row["requests_high"] < 1500
-        assert row["within_interval"] >= 0.5
+        assert row["kinds_within_interval"] >= 0.8
+        assert row["texts_within_interval"] >= 0.75
     assert HALF_WIDTH == 0.1
 
 

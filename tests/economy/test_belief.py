@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sage.economy.belief import Beliefs
-from sage.economy.context import Context
+from sage.economy.context import Codebook, Context
 from sage.economy.pool import Pool, card_shift
 from sage.economy.trust import TrustBook
 from sage.types import Candidate, Outcome
@@ -93,7 +93,7 @@ def test_a_belief_is_always_a_quality(
         families = [0, 0] if related else None
         beliefs = ask(trust, place(topic), now=now, prior=prior, families=families)
         assert ((beliefs.mean >= 0.0) & (beliefs.mean <= 1.0)).all()
-        assert ((beliefs.sd > 0.0) & (beliefs.sd < 0.5)).all()
+        assert ((beliefs.sd > 0.0) & (beliefs.sd <= 0.5)).all()
         assert ((beliefs.evidence >= 0.0) & (beliefs.evidence <= len(history) + 1e-9)).all()
 
 
@@ -117,6 +117,21 @@ def test_more_evidence_makes_it_surer_there_most(make_book: Make, told: Tell, pl
     here, elsewhere = ask(trust, place()).sd, ask(trust, place(5, "chat")).sd
     assert here[0] < elsewhere[0] < start[0]
     assert here[1] == pytest.approx(start[1])
+
+
+def test_a_text_between_cells_that_disagree_stays_uncertain(
+    make_book: Make, told: Tell, place: Place, codebook: Codebook
+) -> None:
+    """It may be like either: no number of outcomes in the cells tells which."""
+    trust, between = make_book(), place(0, towards=1)
+    for times in (200, 800):
+        for who, elsewhere in (("specialist", 0.0), ("generalist", 1.0)):
+            teach(trust, told, place(0), 1.0, times, candidate=who)
+            teach(trust, told, place(1), elsewhere, times, candidate=who)
+        special, general = ask(trust, between, ("specialist", "generalist")).sd
+        assert special > 0.3
+        assert special > 5.0 * general
+    assert ask(trust, codebook.alone("topic", 0), ("specialist",)).sd[0] < 0.03
 
 
 def test_outcomes_move_similar_work_more_than_other_work(make_book: Make, told: Tell, place: Place) -> None:

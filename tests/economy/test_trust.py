@@ -65,12 +65,16 @@ def test_reading_later_never_finds_more_evidence_and_is_never_surer(
     make_book: Make,
     told: Tell,
     place: Place,
+    codebook: Codebook,
 ) -> None:
-    trust = make_book()
+    trust, topic_alone = make_book(), codebook.alone("topic", 1)
     for (quality, who, kind, topic), at in history:
         trust.observe(told(quality, candidate=who, kind=kind, at=at), place(topic, kind))
-    first, second = ask(trust, place(1), now=now), ask(trust, place(1), now=now + later)
-    assert (second.evidence <= first.evidence + 1e-12).all()
+    for where in (place(1), topic_alone):
+        first, second = ask(trust, where, now=now), ask(trust, where, now=now + later)
+        assert (second.evidence <= first.evidence + 1e-12).all()
+        assert (second.overall_variance >= first.overall_variance - 1e-12).all()
+    # Of one cell: a text is between cells, and how far they are apart is forgotten too.
     assert (second.sd >= first.sd - 1e-12).all()
     assert trust.outcomes(now + later) <= trust.outcomes(now) + 1e-12
     before = kept(trust)

@@ -313,7 +313,10 @@ def _compare(
     locator = open_locator(home)
     situations, contexts = located(results.questions, locator)
     results.derived = [
-        {"what": "trust", **convergence(matrix, card, locator.codebook, contexts, seeds=size.orders)}
+        {
+            "what": "trust",
+            **convergence(matrix, card, locator.codebook, situations, contexts, seeds=size.orders),
+        }
         for card in cards
     ]
     rows = replay(matrix, cards, settings, situations, contexts, locator.codebook, seeds=size.orders)

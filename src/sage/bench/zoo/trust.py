@@ -1,18 +1,19 @@
-"""How many requests it takes until trust knows a model.
+"""How many requests it takes until trust knows a model, and whether its intervals can be believed.
 
 Owns: the replay of measured outcomes into a trust book, and what counts as knowing.
 Must not know: how outcomes were measured.
 
-A model's measured outcomes come in random order, again and again, as if it answered everything and were
-told. After each, its 90 % interval in every kind of work is read (the normal one around the mean of the
-belief). The model is known when half the interval is at most 0.1 at the median kind; how many measured shares
-of right answers then lie within their interval says whether the interval can be believed. A measured share of
-16 answers is itself uncertain by up to 12 points, which is taken into account.
+Questions are drawn at random, with replacement, as if the model answered each and were told: what is measured
+is the whole of such work, and what a draw has seen of it a sample. The model is known when half the 90 %
+interval (the normal one around the mean of the belief) is at most 0.1 at the median kind of work, as
+``sage trust show`` tells it. Then every interval is held against the truth, which here is known:
+
+  kinds   the belief about a kind of work; the share right among all questions of the kind
+  texts   the belief about one question, which choices are made by; the share right among its like
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
@@ -23,8 +24,9 @@ from sage.bench.report import spread
 from sage.bench.sage_policy import book_of
 from sage.bench.zoo.matrix import Matrix
 from sage.economy.context import Codebook, Context
-from sage.economy.pool import card_overall
-from sage.types import ANY_KIND, Outcome
+from sage.economy.pool import card_overall, card_shift
+from sage.kernel.sense import KINDS
+from sage.types import Outcome, Situation
 from sage.zoo.card import ModelCard
 
 __all__ = ["HALF_WIDTH", "convergence"]
@@ -38,70 +40,98 @@ MOST = 2_000
 
 
 def convergence(
-    matrix: Matrix, card: ModelCard, codebook: Codebook, contexts: Sequence[Context], *, seeds: int
+    matrix: Matrix,
+    card: ModelCard,
+    codebook: Codebook,
+    situations: Sequence[Situation],
+    contexts: Sequence[Context],
+    *,
+    seeds: int,
 ) -> dict[str, Any]:
-    """Requests (median, lowest, highest over ``seeds`` orders; None where it never came) and the share of
-    kinds whose measured quality lies in its interval then. ``contexts`` (Q,) of the matrix's questions."""
-    column = matrix.names.index(card.name)
-    scores = matrix.scores[:, column]
-    kinds = list(dict.fromkeys(question.category for question in matrix.questions))
-    rows = [matrix.rows_of(kind) for kind in kinds]
-    runs = [_replay(card, codebook, contexts, scores, rows, seed) for seed in range(seeds)]
-    known = [requests for requests, _ in runs if requests is not None]
+    """Requests (median, lowest, highest over ``seeds`` streams; None where it never came) and the shares of
+    kinds and of texts whose quality lies in its interval then. ``situations`` and ``contexts`` (Q,) are those
+    of the matrix's questions."""
+    runs = [_Replay(matrix, card, codebook, situations, contexts).run(seed) for seed in range(seeds)]
+    known = [requests for requests, _, _ in runs if requests is not None]
     found = spread(known) if len(known) == seeds else None
-    covered = [share for _, share in runs if share is not None]
     return {
         "model": card.name,
         "requests": found and round(found.median),
         "requests_low": found and found.low,
         "requests_high": found and found.high,
-        "within_interval": round(float(np.mean(covered)), 3) if covered else None,
+        "kinds_within_interval": round(float(np.mean([kinds for _, kinds, _ in runs])), 3),
+        "texts_within_interval": round(float(np.mean([texts for _, _, texts in runs])), 3),
     }
 
 
-def _replay(
-    card: ModelCard,
-    codebook: Codebook,
-    contexts: Sequence[Context],
-    scores: np.ndarray[Any, np.dtype[np.float64]],
-    rows: Sequence[np.ndarray[Any, np.dtype[np.intp]]],
-    seed: int,
-) -> tuple[int | None, float | None]:
-    book, draw = book_of(codebook), np.random.default_rng(seed)
-    prior, shift = np.array([card_overall(card.prior)]), np.zeros(1)
-    order: list[int] = []
-    for request in range(1, MOST + 1):
-        if not order:
-            order = draw.permutation(len(scores)).tolist()
-        number = order.pop()
-        book.observe(
-            Outcome(
-                event_id=f"{seed}-{request}",
-                turn_id=f"{seed}-{request}",
-                candidate=card.name,
-                kind=ANY_KIND,
-                quality=float(scores[number]),
-                source="verifier",
-                at=float(request),
-            ),
-            contexts[number],
+class _Replay:
+    """One model's stream of outcomes."""
+
+    def __init__(
+        self,
+        matrix: Matrix,
+        card: ModelCard,
+        codebook: Codebook,
+        situations: Sequence[Situation],
+        contexts: Sequence[Context],
+    ) -> None:
+        self._card, self._contexts = card, contexts
+        self._scores = matrix.scores[:, matrix.names.index(card.name)]
+        self._kinds = [situation.kind for situation in situations]
+        self._places = {
+            kind: codebook.alone("kind", KINDS.index(kind)) for kind in dict.fromkeys(self._kinds)
+        }
+        self._like = [question.category for question in matrix.questions]
+        self._book = book_of(codebook)
+
+    def run(self, seed: int) -> tuple[int | None, float, float]:
+        """Requests until it was known, and the shares of kinds and texts within their intervals then."""
+        draw, known = np.random.default_rng(seed), None
+        for request in range(1, MOST + 1):
+            self._learn(int(draw.integers(len(self._scores))), f"{seed}-{request}", float(request))
+            beliefs = [self._belief(kind, place) for kind, place in self._places.items()]
+            if median(sd for _, sd in beliefs) * Z <= HALF_WIDTH:
+                known = request
+                break
+        kinds = _within(beliefs, self._shares(self._kinds, list(self._places)))
+        texts = [self._belief(kind, at) for kind, at in zip(self._kinds, self._contexts, strict=True)]
+        return known, kinds, _within(texts, self._shares(self._like, self._like))
+
+    def _learn(self, number: int, event: str, at: float) -> None:
+        kind = self._kinds[number]
+        outcome = Outcome(
+            event_id=event,
+            turn_id=event,
+            candidate=self._card.name,
+            kind=kind,
+            quality=float(self._scores[number]),
+            source="verifier",
+            at=at,
+            shift=card_shift(self._card.prior, kind),
         )
-        beliefs = [
-            book.beliefs((card.name,), contexts[some[0]], priors=prior, shifts=shift, now=float(request))
-            for some in rows
-        ]
-        if median(float(belief.sd[0]) for belief in beliefs) * Z <= HALF_WIDTH:
-            inside = [
-                _agrees(float(belief.mean[0]), float(belief.sd[0]), scores[some])
-                for belief, some in zip(beliefs, rows, strict=True)
-            ]
-            return request, sum(inside) / len(inside)
-    return None, None
+        self._book.observe(outcome, self._contexts[number])
+
+    def _belief(self, kind: str, place: Context) -> tuple[float, float]:
+        """Mean and standard deviation."""
+        prior = self._card.prior
+        held = self._book.beliefs(
+            (self._card.name,),
+            place,
+            priors=np.array([card_overall(prior)]),
+            shifts=np.array([card_shift(prior, kind)]),
+            now=0.0,
+        )
+        return float(held.mean[0]), float(held.sd[0])
+
+    def _shares(self, labels: Sequence[str], asked: Sequence[str]) -> list[float]:
+        """The share right among the questions of each label that is asked for."""
+        every = np.array(labels)
+        share = {label: float(self._scores[every == label].mean()) for label in dict.fromkeys(labels)}
+        return [share[label] for label in asked]
 
 
-def _agrees(mean: float, sd: float, seen: np.ndarray[Any, np.dtype[np.float64]]) -> bool:
-    """Whether a measured share and a belief differ by no more than both together leave open."""
-    share = float(seen.mean())
-    smooth = (float(seen.sum()) + 1.0) / (len(seen) + 2.0)
-    error = math.sqrt(smooth * (1.0 - smooth) / len(seen))
-    return abs(share - mean) <= Z * math.hypot(sd, error)
+def _within(beliefs: Sequence[tuple[float, float]], truth: Sequence[float]) -> float:
+    """How many of the truths lie in their 90 % interval, as a share."""
+    return float(
+        np.mean([abs(mean - share) <= Z * sd for (mean, sd), share in zip(beliefs, truth, strict=True)])
+    )
