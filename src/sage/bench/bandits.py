@@ -28,8 +28,7 @@ class Bandit:
     frozen = False
 
     def fit(self, queries: Queries, scores: Floats) -> None:
-        """Not for bandits: they see what they chose."""
-        raise NotImplementedError
+        """Nothing: it learns from what it chose, one outcome at a time."""
 
     def freeze(self) -> None:
         """From now on the best expected model, no exploring."""

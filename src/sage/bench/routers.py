@@ -8,6 +8,7 @@ The settings of the routers were chosen by cross-validation on the development s
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -49,12 +50,12 @@ class Random(Static):
         return int(self._random.integers(self._models))
 
 
-class Fitted(Static):
+class Fitted(Static, ABC):
     """Chooses what it expects most of."""
 
+    @abstractmethod
     def estimate(self, queries: Queries) -> Floats:
         """(queries, models) expected values."""
-        raise NotImplementedError
 
     def choose(self, query: Query) -> int:
         """The model with the highest expected value; the first of several."""
