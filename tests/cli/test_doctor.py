@@ -7,6 +7,8 @@ import errno
 import fcntl
 import json
 import os
+import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +19,15 @@ from typer.testing import CliRunner, Result
 from sage.cli import checks
 from sage.cli import doctor as module
 from sage.cli.checks import Check
+from sage.cli.servers import ask_servers
+from sage.config import ModelSettings
 from sage.hardware.probe import Accelerator, Machine
 from sage.memory.db import Database
+from sage.zoo.card import ModelCard
+from sage.zoo.catalog import add_user_cards
 from sage.zoo.lease import Holder, Lease
+
+from ..zoo.model_server import ModelServer, serving
 
 if TYPE_CHECKING:
     from conftest import Lockable, RunSage
@@ -37,6 +45,11 @@ MACHINE = Machine(
     swap_total=0,
     unified=False,
 )
+
+
+def card(url: str, **changes: Any) -> ModelCard:
+    values: dict[str, Any] = {"sha256": "", "bytes": 0, "license": "MIT", "context_length": 99}
+    return ModelCard(**values | {"backend": "openai_http", "source": f"openai:{url}#m"} | changes)
 
 
 def expect(check: Check, status: str, *words: str) -> None:
@@ -242,8 +255,6 @@ def test_a_check_that_breaks_is_one_failure(home: Path, monkeypatch: pytest.Monk
 
 
 def test_a_slow_measurement_is_announced(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import time
-
     from sage.hardware import disk
 
     def slow(_home: Path) -> float:
@@ -283,6 +294,38 @@ def test_models_of_ones_own_and_a_limit_below_them(run_sage: RunSage, tiny_gguf:
     assert (
         "0.001 (SAGE_MODELS__MEMORY_LIMIT_GB), and the smallest model here, own" in report["memory"]["detail"]
     )
+
+
+def test_servers_are_asked_at_the_same_time(run_sage: RunSage, home: Path) -> None:
+    with ExitStack() as stack:
+        good, silent, other = (stack.enter_context(serving(ModelServer())) for _ in range(3))
+        silent.listing = other.listing = lambda handler: bool(handler.server.over.wait(10))
+        at = {
+            "good": f"{good.url}#m",
+            "gone": f"{good.url}#another",
+            "mute": f"{silent.url}#m",
+            "dumb": f"{other.url}#m",
+            "down": "http://127.0.0.1:1/v1#m",
+            "away": "http://gpu.example/v1#m",
+        }
+        cards = [card(url.partition("#")[0], name=name, source=f"openai:{url}") for name, url in at.items()]
+        add_user_cards(home, cards)
+        began = time.monotonic()
+        failures = ask_servers(cards, ModelSettings(), 0.5)
+        assert time.monotonic() - began < 1.0, "two that hang are waited for once"
+        checked = {name: checks.check_server(name, why) for name, why in failures.items()}
+        expect(checked["good"], "OK", "can be asked")
+        expect(checked["gone"], "WARN", "has no model 'another'")
+        expect(checked["mute"], "WARN", "does not answer")
+        expect(checked["dumb"], "WARN", "does not answer")
+        expect(checked["down"], "WARN", "cannot be reached")
+        expect(checked["away"], "WARN", "not among the hosts")
+        assert len(good.keys) == 1, "a server of two models is asked once"
+        report = json.loads(run_sage("doctor", "--json").stdout)
+    lines = {line["detail"].partition(" ")[0]: line for line in report if line["name"] == "server"}
+    assert lines.keys() == {"good", "gone:", "mute:", "dumb:", "down:", "away:"}
+    (models,) = [line for line in report if line["name"] == "models"]
+    assert models["status"] == "OK", "a user of servers needs no file"
 
 
 def test_a_wrong_config_does_not_stop_the_report(run_sage: RunSage, home: Path) -> None:

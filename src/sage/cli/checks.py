@@ -13,6 +13,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from sage.errors import SageError
     from sage.hardware.probe import Machine
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "check_pip",
     "check_python",
     "check_round_trip",
+    "check_server",
     "check_sqlite_version",
 ]
 
@@ -303,6 +305,14 @@ def check_models(
         words = [f"{count} of your own: {', '.join(own)}", *([", ".join(rest)] if rest else [])]
         return Check(name="models", status="OK", detail="; ".join(words))
     return Check(name="models", status="OK", detail=", ".join(sound))
+
+
+def check_server(model: str, failure: SageError | None) -> Check:
+    """Whether the server that runs a model can be asked now; without it, others answer."""
+    if failure is None:
+        return Check(name="server", status="OK", detail=f"{model} can be asked")
+    said, mend = f"{model}: {failure.message}", failure.mend or f"sage models show {model}"
+    return Check(name="server", status="WARN", detail=said, mend=mend)
 
 
 def check_embedder(why_no_minilm: str) -> Check:

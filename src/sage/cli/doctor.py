@@ -14,6 +14,7 @@ import typer
 if TYPE_CHECKING:
     from sage.cli.checks import Check
     from sage.config import ModelSettings
+    from sage.errors import SageError
 
 __all__ = ["doctor", "run_checks"]
 
@@ -100,6 +101,8 @@ def _models(home: Path) -> tuple[list[str], list[str], dict[str, str], list[str]
 
     sound, missing, damaged, own = list[str](), list[str](), dict[str, str](), list[str]()
     for card in load_catalog(home).values():
+        if card.remote:  # whether it answers now is told by a line of its own
+            own.append(card.name)
         if card.backend == "fake" or card.remote:
             continue
         try:
@@ -113,6 +116,22 @@ def _models(home: Path) -> tuple[list[str], list[str], dict[str, str], list[str]
         except UnsafeFile as error:
             damaged[card.name] = error.message
     return sound, missing, damaged, own
+
+
+def _servers(home: Path, settings: ModelSettings) -> dict[str, SageError | None]:
+    """The models that servers run, and why they cannot be asked now."""
+    from sage.errors import ConfigError
+    from sage.zoo.catalog import load_catalog
+
+    try:
+        cards = [card for card in load_catalog(home).values() if card.remote]
+    except ConfigError:  # the check of the models says what is wrong with it
+        return {}
+    if not cards:
+        return {}
+    from sage.cli.servers import ask_servers  # HTTP takes a tenth of a second to import
+
+    return ask_servers(cards, settings)
 
 
 def _why_no_minilm(home: Path) -> str:
@@ -145,6 +164,7 @@ def run_checks(home: Path) -> list[Check]:
     """Every check of this machine. One that breaks is a failure of its own, never the end of the report."""
     import sys
     import time
+    from functools import partial
     from importlib.metadata import packages_distributions
     from importlib.util import find_spec
 
@@ -175,6 +195,8 @@ def run_checks(home: Path) -> list[Check]:
         "embedder": lambda: checks.check_embedder(_why_no_minilm(home)),
         "round trip": lambda: checks.check_round_trip(_round_trip),
     }
+    for name, failure in _servers(home, models).items():
+        todo[name] = partial(checks.check_server, name, failure)
     done: list[Check] = []
     for name, check in todo.items():
         try:
