@@ -173,13 +173,15 @@ class Rule:
     """How permission was computed in a decision: enough to compute it again.
 
     ``dial`` goes from cheapest (0) to best (1); ``scale`` is the price that halves cheapness at this dial, in
-    ``unit``; ``hot_bonus`` the persistence of what is loaded. ``outcomes`` is the faded number of outcomes
-    that trust stood on. ``explore_atp`` is what trying somebody may have cost more; None: nobody was tried.
+    ``unit``, ``load_scale`` the same for what loading counts for; ``hot_bonus`` the persistence of what is
+    loaded. ``outcomes`` is the faded number of outcomes that trust stood on. ``explore_atp`` is what trying
+    somebody may have cost more; None: nobody was tried.
     """
 
     form: Form
     dial: float
     scale: float
+    load_scale: float
     hot_bonus: float
     unit: PriceUnit
     state: MetabolicState

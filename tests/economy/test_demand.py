@@ -16,6 +16,7 @@ from sage.economy.pool import Pool
 from sage.economy.selector import Selector
 from sage.economy.trust import TrustBook
 from sage.types import Candidate, Decision, Situation
+from sage.zoo.eviction import Occupant, victims
 
 Make = Callable[..., Candidate]
 
@@ -55,7 +56,7 @@ def test_without_history_a_load_costs_what_it_costs(make_pool: Callable[..., Poo
     loads = Demand().loads(make_pool("a"), unit="atp", free_bytes=0)
     assert loads.price.tolist() == [0.0, 4.0, 4.0]
     assert loads.saved.tolist() == [0.0, 0.0, 0.0]
-    assert (loads.displaces.tolist(), loads.order) == ([0, 1, 1], ("a",))
+    assert (loads.displaces.tolist(), loads.order) == ([[False], [True], [True]], ("a",))
 
 
 def test_each_request_that_misses_a_model_pays_for_its_load(make_pool: Callable[..., Pool]) -> None:
@@ -82,17 +83,9 @@ def test_who_would_be_missed_makes_a_load_dear(make_pool: Callable[..., Pool]) -
     worth = demand.worth(["a", "b"])
     assert worth["a"] > worth["b"] > 0.0
     assert loads.order[:1] == ("b",)
-    assert loads.displaces.tolist() == [0, 0, 1]
+    assert loads.displaces.tolist() == [[False, False], [False, False], [True, False]]
     assert 4.0 < loads.price[2] <= 4.0 + DISPLACED * 4.0
     assert loads.saved[2] == 0.0
-
-
-def test_nobody_saves_where_price_does_not_matter(make_pool: Callable[..., Pool]) -> None:
-    pool = make_pool("a")
-    demand = Demand()
-    for _ in range(10):
-        demand.see(pool, np.array([0.1, 0.9, 0.9]), np.zeros(3))
-    assert demand.loads(pool, unit="atp", free_bytes=0).price.tolist() == [0.0, 4.0, 4.0]
 
 
 def test_worth_is_what_the_others_cannot_make_up_for(make_pool: Callable[..., Pool]) -> None:
@@ -105,13 +98,48 @@ def test_worth_is_what_the_others_cannot_make_up_for(make_pool: Callable[..., Po
 
 def test_who_is_wanted_next(make_pool: Callable[..., Pool]) -> None:
     pool = make_pool("a")
-    assert Demand().wanted(["a"]) is None
+    assert Demand().wanted(["a"], unit="atp", free_bytes=GB) is None
     demand = seen(pool, (0.5, 0.6, 0.9), (0.5, 0.7, 0.2), (0.5, 0.7, 0.2), (0.5, 0.7, 0.2))
-    wanted = demand.wanted(["a"])
+    wanted = demand.wanted(["a"], unit="atp", free_bytes=GB)
     assert wanted is not None
     assert wanted[0] == "b"
     assert 0.6 < wanted[1] < 0.7
-    assert demand.wanted(["b", "c"]) is None
+    assert demand.wanted(["b", "c"], unit="atp", free_bytes=GB) is None
+
+
+def test_two_close_models_do_not_take_turns(make_pool: Callable[..., Pool]) -> None:
+    """Nobody is wanted whose load has not been paid, whatever was missed last."""
+    pool = make_pool("a")
+    demand = Demand()
+    for number in range(40):
+        demand.see(pool, np.array((0.5, 0.6, 0.0) if number % 2 else (0.6, 0.5, 0.0)), RATE)
+        assert demand.wanted(["a"], unit="atp", free_bytes=0) is None
+
+
+def test_who_is_said_to_leave_is_who_leaves(make_candidate: Make) -> None:
+    """Of equal worth it is who was used longest ago; whom a larger one makes needless stays."""
+    pool = Pool(
+        [
+            make_candidate("small", memory_bytes=GB, resident=True),
+            make_candidate("large", memory_bytes=3 * GB, resident=True),
+            make_candidate("new", memory_bytes=3 * GB, reload_s=4.0),
+            make_candidate("tiny", memory_bytes=GB, reload_s=4.0),
+        ]
+    )
+    demand = Demand()
+    for chosen in ("small", "large"):
+        demand.see(pool, np.array([0.5, 0.5, 0.1, 0.1]), np.full(4, 10.0), chosen=chosen)
+    loads = demand.loads(pool, unit="atp", free_bytes=0)
+    worth = demand.worth(["small", "large"])
+    held = [
+        Occupant(name="large", bytes=3 * GB, last_used=2.0, worth=worth["large"]),
+        Occupant(name="small", bytes=GB, last_used=1.0, worth=worth["small"]),
+    ]
+    assert loads.order == victims(4 * GB, 0, held) == ("small", "large")
+    assert loads.displaces[2].tolist() == [False, True]
+    assert victims(3 * GB, 0, held) == ("large",)
+    assert loads.displaces[3].tolist() == [True, False]
+    assert victims(GB, 0, held) == ("small",)
 
 
 def test_models_may_come_and_go(make_candidate: Make, make_pool: Callable[..., Pool]) -> None:
@@ -174,7 +202,7 @@ def choose(
     """A favourite that is loaded, and a big model that would push it out; who is better is said by cards."""
     selector, demand, book = Selector(hot_bonus=1.2, price_scale=10.0), Demand(), make_book()
 
-    def decide(favourite: float, big: float, *, resident: str = "favourite") -> Decision:
+    def decide(favourite: float, big: float, *, resident: str = "favourite", dial: float = 0.5) -> Decision:
         pool = Pool(
             [
                 make_candidate(
@@ -189,7 +217,9 @@ def choose(
             ]
         )
         limits = Limits(atp=100.0, capacity=100.0, memory_bytes=8 * GB, free_bytes=2 * GB)
-        return selector.choose(make_situation(), place(), pool, book, limits=limits, now=0.0, demand=demand)
+        return selector.choose(
+            make_situation(), place(), pool, book, limits=limits, now=0.0, demand=demand, dial=dial
+        )
 
     return decide
 
@@ -203,6 +233,14 @@ def test_a_rogue_request_does_not_evict_the_warm_favourite(choose: Choose) -> No
     assert "big would do it better once loaded" in rogue.reason
     assert "would push out favourite" in rogue.reason
     assert choose(0.8, 0.3).chosen == "favourite"
+
+
+def test_nor_does_it_where_quality_alone_counts(choose: Choose) -> None:
+    """At dial 1 a load still counts; one that the favourite cannot do is done all the same."""
+    for _ in range(10):
+        assert choose(0.8, 0.3, dial=1.0).chosen == "favourite"
+    assert choose(0.6, 0.8, dial=1.0).chosen == "favourite"
+    assert choose(0.02, 0.9, dial=1.0).chosen == "big"
 
 
 def test_one_that_cannot_be_done_by_the_favourite_is_done_all_the_same(choose: Choose) -> None:

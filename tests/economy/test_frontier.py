@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sage.economy.context import Context
+from sage.economy.demand import Demand
 from sage.economy.filters import Limits
 from sage.economy.pool import Pool
 from sage.economy.selector import FrontierPoint, Selector
@@ -102,6 +104,34 @@ def test_each_point_is_what_the_dial_would_choose(
         )
         assert decision.chosen == point.name
         assert decision.candidates[0].price == point.price
+
+
+def test_a_load_that_was_paid_is_no_price_on_it(
+    make_candidate: Make,
+    make_situation: Callable[..., Situation],
+    make_book: Callable[..., TrustBook],
+    place: Callable[..., Context],
+) -> None:
+    """As in a decision: who was missed often enough stands there with what its answer takes."""
+    pool = Pool(
+        [
+            make_candidate("here", prior={"*": 0.6}, resident=True),
+            make_candidate("cold", prior={"*": 0.8}, est_load_s=9.0, reload_s=9.0, est_run_s=1.5),
+        ]
+    )
+    selector, demand = Selector(hot_bonus=1.2, price_scale=10.0), Demand()
+
+    def points() -> dict[str, float]:
+        found = selector.frontier(
+            make_situation(), place(), pool, make_book(), limits=LIMITS, now=0.0, demand=demand
+        )
+        return {point.name: point.price for point in found}
+
+    assert points() == {"here": 1.0, "cold": 10.5}
+    for _ in range(10):
+        demand.see(pool, np.array([0.5, 0.7]), np.full(2, 10.0))
+    assert points() == {"here": 1.0, "cold": 1.5}
+    assert points() == {"here": 1.0, "cold": 1.5}
 
 
 def test_only_those_who_may_are_on_it(make_candidate: Make, frontier: Frontier) -> None:

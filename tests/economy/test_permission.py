@@ -14,9 +14,11 @@ from sage.economy.permission import (
     cheapness,
     dial_named,
     hot_bonus_at,
+    load_scale_at,
     permission,
     persistence,
     price_scale_at,
+    worth_of_permission,
 )
 from sage.errors import UsageError
 from sage.types import Form
@@ -102,6 +104,29 @@ def test_the_scale_grows_with_the_dial(base: float, low: float, high: float) -> 
     assert 0.0 < price_scale_at(base, low) <= price_scale_at(base, high)
     assert price_scale_at(base, 0.5) == pytest.approx(base)
     assert price_scale_at(base, 1.0) == math.inf
+
+
+@given(base=scales, dial=dials)
+def test_a_load_is_never_free(base: float, dial: float) -> None:
+    scale = load_scale_at(base, dial)
+    assert scale <= price_scale_at(base, dial)
+    assert scale <= load_scale_at(base, 1.0) == pytest.approx(9.0 * base)
+    assert cheapness(np.zeros(1), scale=math.inf, load=scale, load_scale=scale).tolist() == [0.5]
+
+
+@given(form=forms, dial=dials, expertise=st.floats(0.01, 1.0), price=prices)
+def test_what_permission_is_worth_is_how_much_dearer_a_load_could_be(
+    form: Form, dial: float, expertise: float, price: float
+) -> None:
+    """A load that costs all that a candidate has to spare leaves it level with the other."""
+    scale, load_scale = price_scale_at(10.0, dial), load_scale_at(10.0, dial)
+    run = np.array([price])
+    warm = permission(form, np.array([expertise]), cheapness(run, scale=scale), 1.0)
+    target = warm - 0.25 * abs(warm)
+    load = (warm - target) * worth_of_permission(form, warm, run, scale=scale, load_scale=load_scale)
+    spare = 1.0 if form == "additive" else warm / target
+    cold = cheapness(run, scale=scale, load=load * spare, load_scale=load_scale)
+    assert permission(form, np.array([expertise]), cold, 1.0) == pytest.approx(target, rel=1e-6, abs=1e-9)
 
 
 @given(bonus=bonuses, low=dials, high=dials)

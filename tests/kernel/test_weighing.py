@@ -50,7 +50,16 @@ def decision(trust: dict[str, float], prices: dict[str, float], scale: float) ->
         )
         for name, mean in trust.items()
     )
-    rule = Rule(form="product", dial=0.5, scale=scale, hot_bonus=1.2, unit="atp", state="WAKE", outcomes=0.0)
+    rule = Rule(
+        form="product",
+        dial=0.5,
+        scale=scale,
+        load_scale=scale,
+        hot_bonus=1.2,
+        unit="atp",
+        state="WAKE",
+        outcomes=0.0,
+    )
     return Decision(
         chosen=scores[0].name, mode="permission", reason="", kind="fact", candidates=scores, rule=rule
     )

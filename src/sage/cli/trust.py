@@ -95,11 +95,11 @@ def explain(
         return
     out.print(decision["reason"], markup=False)
     noted = decision.get("rule")  # decisions of the first version have none
-    rule = (
-        Rule(**{**noted, "scale": float("inf") if noted["scale"] is None else noted["scale"]})
-        if noted
-        else None
-    )
+    rule = None
+    if noted:
+        scale = float("inf") if noted["scale"] is None else noted["scale"]
+        # Earlier decisions held loads against the same scale as answers.
+        rule = Rule(**{"load_scale": scale, **noted, "scale": scale})
     out.print(decision_table(decision["candidates"], chosen=decision["chosen"], rule=rule))
     if rule:
         out.print(rule_line(rule), style="dim", markup=False)

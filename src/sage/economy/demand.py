@@ -22,10 +22,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
 
+from sage.economy.leaving import leaving_order, who_leaves
 from sage.economy.pool import Pool
 from sage.types import PriceUnit
 
@@ -47,13 +49,17 @@ less or wait, and who comes back pushes out another."""
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Loads:
     """For each candidate of a pool: ``price``, what loading it counts for now (0 where it is loaded), in the
-    unit asked for; ``saved``, what earlier requests have paid of it; ``displaces``, how many of ``order`` it
-    would push out, from the front."""
+    unit asked for; ``saved``, what earlier requests have paid of it; ``displaces`` (candidates, loaded), whom
+    of ``order`` (who leaves first) it would push out."""
 
     price: Floats
     saved: Floats
-    displaces: npt.NDArray[np.intp]
+    displaces: npt.NDArray[np.bool_]
     order: tuple[str, ...]
+
+    def pushed_out(self, line: int) -> tuple[str, ...]:
+        """The names of those whom loading this candidate would push out."""
+        return tuple(compress(self.order, self.displaces[line]))
 
 
 class Demand:
@@ -68,41 +74,25 @@ class Demand:
         """What a unit of permission was worth there, as a price."""
         self._weight = 0.5 ** (np.arange(MEMORY) / HALF_LIFE)
         self._last = 0
+        self._requests = 0
+        self._used: dict[str, int] = {}
+        """The number of the last request that each was chosen for."""
+        self._pool = Pool(())
+        """The last that was shown, in the order of the columns."""
 
-    def see(self, pool: Pool, warm: Floats, rate: Floats) -> None:
+    def see(self, pool: Pool, warm: Floats, rate: Floats, *, chosen: str = "") -> None:
         """Remember a request: ``warm`` (candidates,) the permission each would have had if loaded, 0 for who
-        may not do it; ``rate`` (candidates,) the price that a unit of permission is worth."""
+        may not do it; ``rate`` (candidates,) the price that a unit of permission is worth; who does it."""
         self._align(pool)
+        self._requests += 1
+        self._used[chosen] = self._requests
         self._last = (self._last + 1) % MEMORY
         self._warm[self._last], self._rate[self._last] = warm, rate
 
     def loads(self, pool: Pool, *, unit: PriceUnit, free_bytes: int) -> Loads:
         """What loading each candidate counts for, where ``free_bytes`` are free without unloading anybody."""
         self._align(pool)
-        weight, warm = self._faded(), self._warm
-        worth = self._worths(np.flatnonzero(pool.resident))
-        order = sorted(worth, key=lambda line: worth[line] / max(1, int(pool.memory_bytes[line])))
-        # Column k: the best permission that is left when the first k of them have gone.
-        left = np.full((MEMORY, len(order) + 1), self._floor())
-        for k in range(len(order) - 1, -1, -1):
-            left[:, k] = np.maximum(left[:, k + 1], warm[:, order[k]])
-        top = left[:, :1]
-        # A loss is priced by who answers there, a gain by who would: neither is more than price and scale.
-        serving = np.array(order or [0])[warm[:, order].argmax(1) if order else np.zeros(MEMORY, np.intp)]
-        at_stake = np.take_along_axis(self._rate, serving[:, None], 1) if len(pool) else top
-        freed = np.cumsum([0, *pool.memory_bytes[order]])
-        displaces = np.minimum(np.searchsorted(freed, pool.memory_bytes - free_bytes), len(order))
-        saved = weight @ (np.maximum(warm - top, 0.0) * self._rate)
-        lost = weight @ (np.maximum(top - np.maximum(left.take(displaces, 1), warm), 0.0) * at_stake)
-        again = np.cumsum([0.0, *pool.loads[unit][order]])[displaces]
-        due = pool.loads[unit] + np.minimum(DISPLACED * again, lost)
-        paid = np.minimum(np.maximum(saved - lost, 0.0), due)
-        return Loads(
-            price=np.where(pool.resident, 0.0, due - paid),
-            saved=np.where(pool.resident, 0.0, paid),
-            displaces=np.where(pool.resident, 0, displaces),
-            order=tuple(pool.names[line] for line in order),
-        )
+        return self._loads(pool.resident, unit, free_bytes)
 
     def worth(self, resident: Collection[str]) -> dict[str, float]:
         """By name: the permission that the last requests would have lost without this one, with the others
@@ -111,16 +101,52 @@ class Demand:
         found = {self._names[line]: value for line, value in worth.items()}
         return {name: found.get(name, 0.0) for name in resident}
 
-    def wanted(self, resident: Collection[str]) -> tuple[str, float] | None:
+    def wanted(
+        self, resident: Collection[str], *, unit: PriceUnit, free_bytes: int
+    ) -> tuple[str, float] | None:
         """Who, of those not loaded, would have served the last requests best, and the permission they lost
-        without it; None where nobody would have done better than what is loaded."""
+        without it. Only whose load those requests have paid: else two that are close would take turns."""
         if not self._names:
             return None
-        hot = [self._index[name] for name in resident if name in self._index]
-        top = self._warm[:, hot].max(1, initial=self._floor())[:, None]
-        missed = self._faded() @ np.maximum(self._warm - top, 0.0)
+        loaded = np.isin(self._names, list(resident))
+        missed = self._faded() @ np.maximum(self._warm - self._top(loaded), 0.0)
+        missed[loaded | (self._loads(loaded, unit, free_bytes).price > 0.0)] = 0.0
         best = int(missed.argmax())
         return (self._names[best], float(missed[best])) if missed[best] > 0.0 else None
+
+    def _loads(self, loaded: npt.NDArray[np.bool_], unit: PriceUnit, free_bytes: int) -> Loads:
+        """What loading each counts for while those ``loaded`` (candidates,) are, whatever the pool says."""
+        pool, warm = self._pool, self._warm
+        held = np.flatnonzero(loaded)
+        worth = self._worths(held)
+        used = [self._used.get(pool.names[line], 0) for line in held]
+        order = held[leaving_order([worth[line] for line in held], pool.memory_bytes[held].tolist(), used)]
+        displaces = who_leaves(pool.memory_bytes - free_bytes, pool.memory_bytes[order])
+        displaces[loaded] = False
+        # For each group that somebody pushes out: the best permission that is left without it.
+        groups: dict[bytes, int] = {}
+        group = [groups.setdefault(row.tobytes(), len(groups)) for row in displaces]
+        stays = [order[~np.frombuffer(gone, np.bool_)] for gone in groups]
+        left = np.stack([warm[:, lines].max(1, initial=self._floor()) for lines in stays], axis=1)
+        top = self._top(loaded)
+        # A loss is priced by who answers there, a gain by who would: neither is more than price and scale.
+        serving = order[warm[:, order].argmax(1)] if len(order) else np.zeros(MEMORY, np.intp)
+        at_stake = np.take_along_axis(self._rate, serving[:, None], 1)
+        weight = self._faded()
+        saved = weight @ (np.maximum(warm - top, 0.0) * self._rate)
+        lost = weight @ (np.maximum(top - np.maximum(left[:, group], warm), 0.0) * at_stake)
+        due = pool.loads[unit] + np.minimum(DISPLACED * (displaces @ pool.loads[unit][order]), lost)
+        paid = np.minimum(np.maximum(saved - lost, 0.0), due)
+        return Loads(
+            price=np.where(loaded, 0.0, due - paid),
+            saved=np.where(loaded, 0.0, paid),
+            displaces=displaces,
+            order=tuple(pool.names[line] for line in order),
+        )
+
+    def _top(self, loaded: npt.NDArray[np.bool_]) -> Floats:
+        """The best permission of each row among those loaded: (rows, 1)."""
+        return self._warm[:, loaded].max(1, initial=self._floor())[:, None]
 
     def _worths(self, lines: Collection[int] | npt.NDArray[np.intp]) -> dict[int, float]:
         """By line, of these lines only: only the best one of a row loses anything there."""
@@ -141,6 +167,7 @@ class Demand:
 
     def _align(self, pool: Pool) -> None:
         """Columns in the order of the pool; who is new has not been wanted yet."""
+        self._pool = pool
         if pool.names == self._names:
             return
         kept = [(new, self._index[name]) for new, name in enumerate(pool.names) if name in self._index]

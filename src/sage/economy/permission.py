@@ -23,6 +23,7 @@ __all__ = [
     "cheapness",
     "dial_named",
     "hot_bonus_at",
+    "load_scale_at",
     "permission",
     "persistence",
     "price_scale_at",
@@ -36,6 +37,10 @@ DIALS: Mapping[str, float] = {"fast": 0.1, "balanced": 0.5, "deep": 1.0}
 
 LEAST_PERMISSION = 1e-9
 """Nothing is divided by less."""
+
+LOAD_DIAL = 0.75
+"""Beyond this a load grows no cheaper: whoever wants quality alone waits for it all the same, and so do the
+requests after it (docs/adr/0011)."""
 
 LEAST_DIAL = 0.005
 """Below this the product form is value for price to four digits, whatever the dial."""
@@ -69,9 +74,17 @@ def hot_bonus_at(bonus: float, dial: float) -> float:
     return 1.0 + (bonus - 1.0) * min(1.0, 2.0 * (1.0 - dial))
 
 
-def cheapness(price: Floats, *, scale: float) -> Floats:
-    """1 / (1 + price / scale), in (0, 1]: one half where the price equals ``scale``."""
-    return 1.0 / (1.0 + price / scale)
+def load_scale_at(base: float, dial: float) -> float:
+    """The same for what a load counts for: finite at every dial, so that no request loads for nothing."""
+    return price_scale_at(base, min(dial, LOAD_DIAL))
+
+
+def cheapness(price: Floats, *, scale: float, load: Floats | float = 0.0, load_scale: float = 1.0) -> Floats:
+    """1 / (1 + price / scale + load / load_scale), in (0, 1]: one half where the price equals ``scale``.
+
+    ``price`` is that of the answer, ``load`` what loading counts for beside it.
+    """
+    return 1.0 / (1.0 + price / scale + load / load_scale)
 
 
 def persistence(resident: npt.NDArray[np.bool_], *, hot_bonus: float) -> Floats:
@@ -89,14 +102,11 @@ def permission(form: Form, expertise: Floats, cheap: Any, persist: Any) -> Float
     return np.asarray(expertise - (1.0 / cheap - 1.0) + np.log(persist))
 
 
-def worth_of_permission(form: Form, permission: Floats, price: Floats, *, scale: float) -> Floats:
-    """The price that one unit of permission is worth to each candidate: how much dearer it could be for each
-    unit that it has to spare. Never more than ``scale + price`` for the whole permission.
-
-    0 where price does not matter: whoever wants something there takes it, and saves up for nothing.
-    """
-    if scale == float("inf"):
-        return np.zeros(len(price))
+def worth_of_permission(
+    form: Form, permission: Floats, price: Floats, *, scale: float, load_scale: float
+) -> Floats:
+    """The price of a load that one unit of permission is worth to each candidate: how much dearer loading it
+    could be for each unit that it has to spare. ``price`` is that of the answer. Finite at every dial."""
     if form == "additive":
-        return np.full(len(price), scale)
-    return (scale + price) / np.maximum(permission, LEAST_PERMISSION)
+        return np.full(len(price), load_scale)
+    return load_scale * (1.0 + price / scale) / np.maximum(permission, LEAST_PERMISSION)

@@ -47,24 +47,23 @@ class Pool:
         load_bytes = np.array([c.load_bytes for c in candidates], float)
         again_s = np.array([c.reload_s for c in candidates], float)
         again_bytes = np.array([c.reload_bytes for c in candidates], float)
-        self.atp = _price_column(seconds=load_s, bytes_moved=load_bytes) + run_s
-        self.prices: Mapping[PriceUnit, Floats] = {
-            "atp": self.atp,
-            "seconds": load_s + run_s,
+        self.nothing = np.zeros(len(candidates))
+        """A column of zeros."""
+        self.runs: Mapping[PriceUnit, Floats] = {
+            "atp": run_s,
+            "seconds": run_s,
             "tokens": np.array([c.est_tokens for c in candidates], float),
             "usd": np.array([c.est_usd for c in candidates], float),
         }
-        self.runs: Mapping[PriceUnit, Floats] = {**self.prices, "atp": run_s, "seconds": run_s}
-        """The same without loading."""
-        self.nothing = np.zeros(len(candidates))
-        """A column of zeros."""
-        self.loads: Mapping[PriceUnit, Floats] = {
-            "atp": _price_column(seconds=again_s, bytes_moved=again_bytes),
-            "seconds": again_s,
-            "tokens": self.nothing,
-            "usd": self.nothing,
-        }
+        """The work alone."""
+        self.waits = self._loading(load_s, load_bytes)
+        """Loading first, of what is not loaded."""
+        self.loads = self._loading(again_s, again_bytes)
         """Loading alone, also of what is loaded: what it would take again."""
+        self.prices: Mapping[PriceUnit, Floats] = {
+            unit: run + self.waits[unit] for unit, run in self.runs.items()
+        }
+        self.atp = self.prices["atp"]
         self.unavailable: dict[int, SageError] = {
             i: c.unavailable for i, c in enumerate(candidates) if c.unavailable is not None
         }
@@ -86,6 +85,11 @@ class Pool:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def _loading(self, seconds: Floats, bytes_moved: Floats) -> Mapping[PriceUnit, Floats]:
+        """A load in each unit; :func:`sage.economy.ledger.price` of each line."""
+        atp = np.maximum(seconds / SECONDS_PER_ATP, bytes_moved / BYTES_PER_ATP)
+        return {"atp": atp, "seconds": seconds, "tokens": self.nothing, "usd": self.nothing}
 
     def able(self, needs: frozenset[str]) -> npt.NDArray[np.bool_]:
         """Who has these capabilities."""
@@ -111,11 +115,6 @@ def card_shift(prior: Mapping[str, float], kind: str) -> float:
     """How far a card's figure for a kind of work lies from its overall figure."""
     overall = card_overall(prior)
     return _quality(prior.get(kind, overall)) - overall
-
-
-def _price_column(*, seconds: Floats, bytes_moved: Floats) -> Floats:
-    """:func:`sage.economy.ledger.price` of each line."""
-    return np.maximum(seconds / SECONDS_PER_ATP, bytes_moved / BYTES_PER_ATP)
 
 
 def _quality(value: float) -> float:

@@ -30,7 +30,7 @@ def price_to_win(score: CandidateScore, target: float, rule: Rule) -> float:
         return score.price + (score.permission - target) * rule.scale
     if target <= 0.0 or math.isinf(rule.scale):  # at such a dial the price does not matter
         return math.inf if score.permission >= target else -math.inf
-    return rule.scale * (score.expertise * score.persistence / target - 1.0)
+    return score.price + rule.scale * (score.expertise * score.persistence / target - 1.0 / score.cheapness)
 
 
 def reason(

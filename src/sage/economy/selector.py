@@ -22,6 +22,7 @@ from sage.economy.filters import Limits, Rejection, allowed, nobody, why_not
 from sage.economy.permission import (
     cheapness,
     hot_bonus_at,
+    load_scale_at,
     permission,
     persistence,
     price_scale_at,
@@ -148,7 +149,7 @@ class Selector:
                 ranked[-1] = winner
         columns = (beliefs.mean, beliefs.sd, beliefs.evidence, price, cheap, persist, score, pool.atp)
         if demand is not None and loads is not None:
-            warm = self._remember(demand, pool, lines, beliefs.mean, rule)
+            warm = self._remember(demand, pool, lines, beliefs.mean, rule, pool.names[winner])
             scores = _records(pool, ranked, (*columns, warm, loads.saved), loads)
         else:
             scores = _records(pool, ranked, (*columns, pool.nothing, pool.nothing))
@@ -174,17 +175,21 @@ class Selector:
         *,
         limits: Limits,
         now: float,
+        demand: Demand | None = None,
         steps: int = 101,
     ) -> tuple[FrontierPoint, ...]:
         """Who wins at each setting of the dial, from cheapest to best, each winner once.
+
+        ``demand`` shares the price of a load as in :meth:`choose`; nothing is remembered.
 
         Raises: as :meth:`choose`.
         """
         lines, _ = self._field(situation, pool, limits, None)
         beliefs = self._beliefs(situation, context, pool, trust, now)
+        loads = demand.loads(pool, unit=self._unit, free_bytes=limits.free_bytes) if demand else None
         points: list[FrontierPoint] = []
         for dial in np.linspace(0.0, 1.0, steps):
-            price, cheap, persist = self._factors(pool, self._rule(float(dial), "WAKE", 0.0, None))
+            price, cheap, persist = self._factors(pool, self._rule(float(dial), "WAKE", 0.0, None), loads)
             score = permission(self._form, beliefs.mean, cheap, persist)
             winner = _best_first(lines, score, price)[0]
             if not points or points[-1].name != pool.names[winner]:
@@ -242,6 +247,7 @@ class Selector:
             form=self._form,
             dial=dial,
             scale=price_scale_at(self._price_scale, dial),
+            load_scale=load_scale_at(self._price_scale, dial),
             hot_bonus=hot_bonus_at(self._hot_bonus, dial),
             unit=self._unit,
             state=state,
@@ -250,7 +256,7 @@ class Selector:
         )
 
     def _remember(
-        self, demand: Demand, pool: Pool, lines: npt.NDArray[np.intp], mean: Floats, rule: Rule
+        self, demand: Demand, pool: Pool, lines: npt.NDArray[np.intp], mean: Floats, rule: Rule, chosen: str
     ) -> Floats:
         """Tell demand of this request; returns the permission each candidate would have if loaded."""
         run = pool.runs[rule.unit]
@@ -259,15 +265,17 @@ class Selector:
         demand.see(
             pool,
             np.maximum(_only(lines, warm), nobody),
-            worth_of_permission(rule.form, warm, run, scale=rule.scale),
+            worth_of_permission(rule.form, warm, run, scale=rule.scale, load_scale=rule.load_scale),
+            chosen=chosen,
         )
         return warm
 
-    def _factors(self, pool: Pool, rule: Rule, loads: Loads | None = None) -> tuple[Floats, Floats, Floats]:
-        price = pool.prices[rule.unit] if loads is None else pool.runs[rule.unit] + loads.price
+    def _factors(self, pool: Pool, rule: Rule, loads: Loads | None) -> tuple[Floats, Floats, Floats]:
+        run = pool.runs[rule.unit]
+        load = pool.waits[rule.unit] if loads is None else loads.price
         return (
-            price,
-            cheapness(price, scale=rule.scale),
+            run + load,
+            cheapness(run, scale=rule.scale, load=load, load_scale=rule.load_scale),
             persistence(pool.resident, hot_bonus=rule.hot_bonus),
         )
 
@@ -353,7 +361,7 @@ def _records(
                 price=price,
                 warm=warm,
                 saved=saved,
-                displaces=loads.order[: loads.displaces[line]] if loads else (),
+                displaces=loads.pushed_out(line) if loads else (),
             )
         )
     return tuple(records)

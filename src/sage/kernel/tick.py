@@ -7,7 +7,7 @@ Must not know: terminals, HTTP, or how a model runs.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -171,15 +171,20 @@ class Kernel:
                 book,
                 limits=limits,
                 now=self.clock.time(),
+                demand=self._demand,
             )
 
     def anticipate(self) -> None:
-        """Have the model loaded that would have served the last requests best, if that costs nobody anything.
-        Returns at once."""
+        """Have the model loaded that would have served the last requests best, where they have paid for it
+        and nothing else is going on. Returns at once."""
+        free = self._surroundings.free_bytes()
         with self.trust.book():
-            wanted = self._demand.wanted(self.host.resident())
+            wanted = self._wanted(self.host.resident(), free)
         if wanted and wanted[0] in self.catalog:
             self.host.prefetch(self.catalog[wanted[0]])
+
+    def _wanted(self, resident: Collection[str], free_bytes: int) -> tuple[str, float] | None:
+        return self._demand.wanted(resident, unit=self.settings.selector.price_unit, free_bytes=free_bytes)
 
     def _begin(self, turn: Turn) -> None:
         """Store the question; give back what turns hold whose end could not be written."""
@@ -237,7 +242,7 @@ class Kernel:
                 demand=self._demand,
             )
             resident = self.host.resident()
-            worth, wanted = self._demand.worth(resident), self._demand.wanted(resident)
+            worth, wanted = self._demand.worth(resident), self._wanted(resident, limits.free_bytes)
         self.host.appraise(worth | dict([wanted] if wanted else []))
         # Twice what the drafts should cost, so that many turns can run side by side; what a turn takes
         # beyond its grant is charged too.

@@ -1,6 +1,7 @@
 """Who leaves memory when a model needs room.
 
-Owns: the order of leaving. Pure: sizes and worths in, names out. Must not know: processes or clocks.
+Owns: whether there is enough, and the refusal. Pure: sizes and worths in, names out. Must not know: processes
+or clocks.
 """
 
 from __future__ import annotations
@@ -8,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from sage.economy.leaving import leaving_order, who_leaves
 from sage.errors import DoesNotFit
 
 __all__ = ["Occupant", "does_not_fit", "victims"]
@@ -27,22 +31,22 @@ class Occupant:
 def victims(need: int, free: int, occupants: Sequence[Occupant]) -> tuple[str, ...] | None:
     """The models to unload so that ``need`` bytes are free; None where not even all of them are enough.
 
-    Chosen are those that are least worth a byte, then those least recently used. Whom a larger one makes
-    needless stays, the dearest first.
+    Who goes first is the economy's to say (``economy/leaving.py``), so that what a load is said to cost is
+    what it costs.
     """
-    chosen: list[Occupant] = []
-    for model in sorted(occupants, key=lambda m: (m.worth / max(1, m.bytes), m.last_used)):
-        if need <= free:
-            break
-        chosen.append(model)
-        free += model.bytes
-    if need > free:
+    if need - free > sum(model.bytes for model in occupants):
         return None
-    for model in reversed(chosen):
-        if need <= free - model.bytes:
-            chosen.remove(model)
-            free -= model.bytes
-    return tuple(model.name for model in chosen)
+    order = [
+        occupants[place]
+        for place in leaving_order(
+            [model.worth for model in occupants],
+            [model.bytes for model in occupants],
+            [model.last_used for model in occupants],
+        )
+    ]
+    sizes = np.array([model.bytes for model in order], np.int64)
+    gone = who_leaves(np.array([need - free], np.int64), sizes)[0]
+    return tuple(model.name for model, goes in zip(order, gone, strict=True) if goes)
 
 
 def does_not_fit(name: str, need: int, free: int) -> DoesNotFit:
