@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import time
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,9 @@ from sage.config import load_settings
 from sage.errors import Interrupted, UnsafeFile, UsageError
 from sage.events import EventBus, ModelPulled, PullProgress
 from sage.kernel.session import open_stores
-from sage.zoo.catalog import find_card, load_catalog
+from sage.zoo.catalog import add_user_card, find_card, load_catalog
 from sage.zoo.hub import HubFile
+from sage.zoo.sources import card_from_uri
 
 
 @pytest.fixture
@@ -95,6 +97,16 @@ def test_what_cannot_be_pulled_says_why(run_sage: Any) -> None:
     done = run_sage("models", "pull", "qwen3-4b-q4_k_m", env={"SAGE_MODELS__OFFLINE": "true"})
     assert done.returncode == 3
     assert "forbids asking the hub" in done.stderr
+
+
+def test_a_pull_says_what_else_it_takes(run_sage: Any, own_file: Path, home: Path) -> None:
+    add_user_card(
+        home, replace(card_from_uri(f"file:{own_file}", "own"), requires=("no_lib",), base="nobody")
+    )
+    done = run_sage("models", "pull", "own")
+    assert done.returncode == 0
+    said = "To use own: it needs no_lib; of its base nobody nothing is known; pip install no-lib && "
+    assert said in done.stderr
 
 
 def test_the_first_pull_from_the_hub_pins_what_it_serves(

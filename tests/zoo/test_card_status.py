@@ -9,7 +9,7 @@ import pytest
 
 from sage.errors import BackendMissing, ModelNotFound, SageError, UnsafeFile, WeightsMissing
 from sage.zoo.card import Figure, ModelCard
-from sage.zoo.card_status import how_to_get, obstacle, status, stored_bits
+from sage.zoo.card_status import as_one, how_to_get, obstacle, obstacles, status, stored_bits
 from sage.zoo.catalog import every_card
 
 FAKE = ModelCard(
@@ -54,6 +54,29 @@ def test_a_bases_obstacle_is_the_adapters(home: Path) -> None:
         "of its base base: its weights are not here",
         "sage models pull base",
     )
+
+
+def test_all_that_is_in_the_way_is_told_at_once(home: Path) -> None:
+    lost = replace(
+        FAKE, name="lost", source="hf:a/b/c.gguf", backend="llama_cpp", bytes=0, requires=("no_lib",)
+    )
+    card = replace(lost, name="card", base="lost", requires=("no_such_lib",))
+    found = obstacles(card, home, {"lost": lost})
+    assert [type(each) for each in found] == [BackendMissing, BackendMissing, WeightsMissing, WeightsMissing]
+    one = as_one(found)
+    assert isinstance(one, BackendMissing)
+    assert one.message == (
+        "it needs no_such_lib; of its base lost: it needs no_lib; "
+        "of its base lost: its weights are not here; its weights are not here"
+    )
+    assert one.mend == (
+        "pip install no-such-lib && pip install no-lib && sage models pull lost && sage models pull card"
+    )
+    same = as_one(obstacles(replace(card, requires=("no_lib",)), home, {"lost": lost}))
+    assert same is not None
+    assert same.mend.count("pip install") == same.message.count("no_lib") == 1
+    assert as_one(()) is None
+    assert len(obstacles(replace(card, unfit="only metadata"), home, {})) == 1
 
 
 def test_a_file_of_another_size_is_an_obstacle(home: Path) -> None:

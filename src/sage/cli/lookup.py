@@ -38,12 +38,13 @@ def check_runnable(card: ModelCard, home: Path) -> None:
     """Whether nothing is in this model's way.
 
     Raises:
-        UnsafeFile, BackendMissing, ModelNotFound, WeightsMissing: what is, as ``card_status`` finds it.
+        UnsafeFile, BackendMissing, ModelNotFound, WeightsMissing: what is, all of it; the kind is that of
+        the first.
     """
-    from sage.zoo.card_status import obstacle
+    from sage.zoo.card_status import as_one, obstacles
     from sage.zoo.catalog import every_card
 
-    if found := obstacle(card, home, every_card(home)):
+    if found := as_one(obstacles(card, home, every_card(home))):
         raise type(found)(f"{card.name}: {found.message}", mend=found.mend)
 
 

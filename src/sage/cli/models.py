@@ -21,6 +21,7 @@ from sage.cli.zoo_map import discover, inventory
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from sage.events import Event, EventBus
     from sage.zoo.card import ModelCard
@@ -57,7 +58,6 @@ def pull(
     from sage.errors import Interrupted, UsageError
     from sage.events import EventBus, ModelPulled
     from sage.zoo import sources
-    from sage.zoo.card import EMBEDDING
     from sage.zoo.catalog import add_user_card, default_cards, every_card, find_card
 
     home, offline = sage_home(), load_settings().models.offline
@@ -80,8 +80,8 @@ def pull(
         if card.remote:
             console().print(f"{card.name}: a server runs it, there is nothing to pull", markup=False)
             continue
-        if card.backend == EMBEDDING and (lacking := _lacking_libraries()):
-            notes().print(f"To use it: {lacking}", markup=False)
+        if lacking := _to_use(card, home, catalog):
+            notes().print(f"To use {card.name}: {lacking}", markup=False, soft_wrap=True)
         was = sources.state(card, home)
         if was == "absent":
             _consent(card, yes=yes)
@@ -112,13 +112,19 @@ def pull(
         console().print(f"{card.name}: {done}", markup=False)
 
 
-def _lacking_libraries() -> str:
-    """The command that installs what runs the embedding model; empty where it is there."""
+def _to_use(card: ModelCard, home: Path, catalog: dict[str, ModelCard]) -> str:
+    """What is needed beside the weights, and what is said of the model; empty where that is nothing."""
     from importlib.util import find_spec
 
     from sage.memory.minilm import INSTALL
+    from sage.zoo.card import EMBEDDING
+    from sage.zoo.card_status import as_one, obstacles
 
-    return "" if all(find_spec(name) for name in ("onnxruntime", "tokenizers")) else INSTALL
+    if card.backend == EMBEDDING:
+        return "" if all(find_spec(name) for name in ("onnxruntime", "tokenizers")) else INSTALL
+    pull_it = f"sage models pull {card.name}"
+    found = as_one(each for each in obstacles(card, home, catalog) if each.mend != pull_it)
+    return f"{found.message}; {found.mend}" if found else ""
 
 
 def _refuse_path(what: str, catalog: dict[str, ModelCard]) -> None:

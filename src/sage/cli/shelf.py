@@ -37,16 +37,16 @@ RATES = {
 
 
 def _row(card: ModelCard, home: Path, catalog: Mapping[str, ModelCard], loaded: Any) -> dict[str, Any]:
-    from sage.zoo.card_status import obstacle, status
+    from sage.zoo.card_status import as_one, obstacles, status
     from sage.zoo.sources import state
 
-    found = obstacle(card, home, catalog)
+    found = obstacles(card, home, catalog)
     return {
         "name": card.name,
         "present": (here := state(card, home)) == "present",
         "state": here,
-        "status": status(card, found),
-        "obstacle": _error(found),
+        "status": status(card, found[0] if found else None),
+        "obstacle": _error(as_one(found)),
         "resident": card.name in loaded,
         "default": card.default,
         "bytes": card.bytes,
@@ -201,7 +201,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
     from sage.cli.lines import hang
     from sage.cli.render import console, emit_json
     from sage.zoo.card import EMBEDDING
-    from sage.zoo.card_status import obstacle, stored_bits
+    from sage.zoo.card_status import as_one, obstacles, stored_bits
     from sage.zoo.catalog import every_card
     from sage.zoo.sources import model_path, state
 
@@ -209,12 +209,12 @@ def show(name: Name, as_json: AsJson = False) -> None:
     here, measured = state(card, home), measured_rates(home, card.name)
     measured = {key: value for key, value in measured.items() if key in RATES}
     fileless = card.backend == "fake" or card.remote
-    found, stored = obstacle(card, home, every_card(home)), stored_bits(card)
+    found, stored = obstacles(card, home, every_card(home)), stored_bits(card)
     if as_json:
         value = asdict(card) | {"capabilities": sorted(card.capabilities)}
         value |= {"present": here == "present", "state": here, "measured": measured}
         value |= {"expected_bytes": card.expected_bytes, "stored_bits": stored[0] if stored else None}
-        value |= {"obstacle": _error(found)}
+        value |= {"obstacle": _error(as_one(found))}
         emit_json(
             value | {"path": str(model_path(card, home)) if here == "present" and not fileless else None}
         )
@@ -223,7 +223,7 @@ def show(name: Name, as_json: AsJson = False) -> None:
     rates |= {key: _rate(key, value, "measured here") for key, value in measured.items()}
     lines = {
         "model": card.name,
-        "in the way": _in_the_way(card, found),
+        "in the way": _in_the_way(card, as_one(found)),
         "file": _file_line(card, home),
         "size": "" if fileless else _size_line(card),
         "sha256": "" if fileless else card.sha256 or "unknown",

@@ -237,14 +237,14 @@ def _say_next(found: list[Found], added: list[str], paths: list[Path], home: Pat
     from shlex import join
 
     from sage.cli.render import console
-    from sage.zoo.card_status import obstacle
+    from sage.zoo.card_status import as_one, obstacles
     from sage.zoo.catalog import every_card
 
     new = [one for one in found if one.new]
     if added:
         console().print(f"Added to {home / 'catalog.toml'}: {', '.join(added)}", markup=False)
         catalog = every_card(home)
-        hindered = {name: why for name in added if (why := obstacle(catalog[name], home, catalog))}
+        hindered = {name: why for name in added if (why := as_one(obstacles(catalog[name], home, catalog)))}
         for name, why in list(hindered.items())[:5]:
             console().print(f"{name}: {why.message}; fix: {why.mend}", markup=False)
         ready = [name for name in added if name not in hindered]

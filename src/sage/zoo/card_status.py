@@ -6,16 +6,16 @@ Owns: the order in which obstacles are named. Must not know: memory, budgets, or
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
 from sage.errors import BackendMissing, ModelNotFound, SageError, UnsafeFile, WeightsMissing
 from sage.zoo.card import ModelCard
-from sage.zoo.sources import check_size, present
+from sage.zoo.sources import check_size
 
-__all__ = ["how_to_get", "obstacle", "status", "stored_bits"]
+__all__ = ["as_one", "how_to_get", "obstacle", "obstacles", "status", "stored_bits"]
 
 LIBRARIES = {"transformers": (("torch", "transformers"), "pip install 'sage-kernel[neural]'")}
 """Python modules of a backend that is not part of every installation, and the command that brings them."""
@@ -33,36 +33,59 @@ def obstacle(card: ModelCard, home: Path, catalog: Mapping[str, ModelCard]) -> S
     unfit as published, or another size than on the card. ``BackendMissing``: a Python module is lacking.
     ``ModelNotFound``, ``WeightsMissing``: its base is no known model, or weights are not here.
     """
-    if card.unfit:
-        return UnsafeFile(f"it cannot be run: {card.unfit}", mend=f"sage models show {card.name}")
+    return next(_obstacles(card, home, catalog), None)
+
+
+def obstacles(card: ModelCard, home: Path, catalog: Mapping[str, ModelCard]) -> tuple[SageError, ...]:
+    """Every reason why ``card`` cannot be loaded, so that nobody mends one to be told the next."""
+    return tuple(_obstacles(card, home, catalog))
+
+
+def as_one(found: Iterable[SageError]) -> SageError | None:
+    """Several obstacles as one error: of the kind of the first, with every message and every mend. Of those
+    with the same mend (a library that a model and its base need) the first speaks for all."""
+    by_mend = dict[str, SageError]()
+    for error in found:
+        by_mend.setdefault(error.mend, error)
+    if not by_mend:
+        return None
+    errors = tuple(by_mend.values())
+    return type(errors[0])("; ".join(error.message for error in errors), mend=" && ".join(by_mend))
+
+
+def _obstacles(card: ModelCard, home: Path, catalog: Mapping[str, ModelCard]) -> Iterator[SageError]:
+    if card.unfit:  # nothing else would help
+        yield UnsafeFile(f"it cannot be run: {card.unfit}", mend=f"sage models show {card.name}")
+        return
     modules, mend = LIBRARIES.get(card.backend, ((), ""))
     if lacking := [name for name in modules if not _installed(name)]:
-        return BackendMissing(f"it needs {', '.join(lacking)}", mend=mend)
+        yield BackendMissing(f"it needs {', '.join(lacking)}", mend=mend)
     if lacking := [name for name in card.requires if not _installed(name)]:
         packages = " ".join(name.replace("_", "-") for name in lacking)
-        return BackendMissing(f"it needs {', '.join(lacking)}", mend=f"pip install {packages}")
+        yield BackendMissing(f"it needs {', '.join(lacking)}", mend=f"pip install {packages}")
     if card.base:
-        base = catalog.get(card.base)
-        if base is None:
-            return ModelNotFound(
-                f"{OF_BASE} {card.base} nothing is known", mend=f"sage models show {card.name}"
-            )
-        # An adapter on an adapter is refused: two cards that name each other would go round for ever.
-        if base.base:
-            return UnsafeFile(
-                f"{OF_BASE} {base.name}: it is an adapter itself", mend=f"sage models show {card.name}"
-            )
-        if (found := obstacle(base, home, catalog)) is not None:
-            return type(found)(f"{OF_BASE} {base.name}: {found.message}", mend=found.mend)
-    if present(card, home):
-        return None
+        yield from _obstacles_of_base(card, home, catalog)
+    if card.backend == "fake" or card.remote:
+        return
     try:
         check_size(card, home)
     except UnsafeFile as error:
-        return error
+        yield error
     except WeightsMissing:
-        pass
-    return WeightsMissing("its weights are not here", mend=how_to_get(card))
+        yield WeightsMissing("its weights are not here", mend=how_to_get(card))
+
+
+def _obstacles_of_base(card: ModelCard, home: Path, catalog: Mapping[str, ModelCard]) -> Iterator[SageError]:
+    base = catalog.get(card.base)
+    show = f"sage models show {card.name}"
+    if base is None:
+        yield ModelNotFound(f"{OF_BASE} {card.base} nothing is known", mend=show)
+    # An adapter on an adapter is refused: two cards that name each other would go round for ever.
+    elif base.base:
+        yield UnsafeFile(f"{OF_BASE} {base.name}: it is an adapter itself", mend=show)
+    else:
+        for found in _obstacles(base, home, catalog):
+            yield type(found)(f"{OF_BASE} {base.name}: {found.message}", mend=found.mend)
 
 
 def how_to_get(card: ModelCard) -> str:

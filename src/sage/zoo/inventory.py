@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from sage.zoo.card import EMBEDDING, ModelCard
-from sage.zoo.card_status import obstacle, status, stored_bits
+from sage.zoo.card_status import as_one, obstacles, status, stored_bits
 
 __all__ = [
     "LEAST_N",
@@ -164,7 +164,8 @@ def take_inventory(
 def _entry(
     card: ModelCard, home: Path, catalog: Mapping[str, ModelCard], measurements: Iterable[Measured]
 ) -> Entry:
-    found, stored = obstacle(card, home, catalog), stored_bits(card)
+    found, stored = obstacles(card, home, catalog), stored_bits(card)
+    hindrance = as_one(found)
     speed = [
         Speed(who=m.source, machine=m.machine, rates=rates)
         for m in measurements
@@ -177,9 +178,9 @@ def _entry(
             speed.append(Speed(who=who, machine="", rates=rates))
     return Entry(
         name=card.name,
-        status=status(card, found),
-        obstacle=found.message if found else "",
-        mend=found.mend if found else "",
+        status=status(card, found[0] if found else None),
+        obstacle=hindrance.message if hindrance else "",
+        mend=hindrance.mend if hindrance else "",
         bytes=card.expected_bytes,
         bytes_are="counted" if card.bytes else "published" if card.expected_bytes else "unknown",
         parameters=card.parameters,
