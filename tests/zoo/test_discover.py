@@ -209,6 +209,22 @@ def test_no_file_of_another_size_is_hashed(
     assert look(home, tmp_path)["tiny"].new
 
 
+def test_the_name_of_a_blob_spares_reading_it_and_proves_nothing(
+    home: Path, tmp_path: Path, sound: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest, hashed = hashlib.sha256(sound).hexdigest(), list[Path]()
+    monkeypatch.setattr("sage.zoo.discover.sha256_of", lambda path: str(hashed.append(path) or digest))
+    known = replace(every_card(home)["gemma-3-270m"], sha256=digest, bytes=len(sound))
+    blobs = tmp_path / "models--a--b" / "blobs"
+    link = tmp_path / "models--a--b" / "snapshots" / "abcdef" / "x.gguf"
+    link.parent.mkdir(parents=True)
+    for name, read, same in (("0" * 64, False, ""), (digest, True, known.name)):
+        link.unlink(missing_ok=True)
+        link.symlink_to(put(blobs / name, sound))
+        (one,) = look(home, tmp_path, catalog={known.name: known}).values()
+        assert (bool(hashed), one.known_as) == (read, same)
+
+
 def test_a_find_that_contradicts_a_card_does_not_become_it(home: Path, tmp_path: Path) -> None:
     hf_folder(tmp_path / "Epistemic-Pragmatism")
     found = look(home, tmp_path)

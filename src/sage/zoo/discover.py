@@ -27,6 +27,8 @@ MOST_MODELS = 2000
 MOST_OFF = 0.1
 """Share by which the weights of a model may differ in number from its card, which may say it rounded."""
 
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
 ARCHITECTURES = {
     "qwen2.5": ("qwen2",),
     "smollm2": ("llama",),
@@ -148,11 +150,18 @@ def _look(
 
 
 def _same_file(path: Path, size: int, catalog: Mapping[str, ModelCard]) -> ModelCard | None:
-    """The card whose hash this file has. Names claim hashes too, but only the content counts; it is read
-    only where the size is right, because that takes a second or more for each GB."""
+    """The card whose hash this file has. Content is read only where the size is right, because that takes a
+    second or more for each GB. The name of a blob in the Hugging Face cache is the hash that its client has
+    checked, so a name of another hash is believed and spares the reading; one that would make the file a
+    known model is not: only the content may claim that."""
     alike = {card.sha256: card for card in catalog.values() if card.sha256 and card.bytes == size}
     try:
-        return alike.get(sha256_of(path)) if alike and path.is_file() else None
+        blob = path.resolve()
+        if not alike or not blob.is_file():
+            return None
+        if blob.parent.name == "blobs" and SHA256.fullmatch(blob.name) and blob.name not in alike:
+            return None
+        return alike.get(sha256_of(blob))
     except OSError:
         return None
 
