@@ -153,4 +153,64 @@ CREATE TABLE opinion_pairs (
 ALTER TABLE outcomes ADD COLUMN shift REAL NOT NULL DEFAULT 0;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _CONTEXTS)
+_PASSAGES = """
+-- What was said, message by message. AUTOINCREMENT: an id that was forgotten is never used again.
+CREATE TABLE passages (
+    id        INTEGER PRIMARY KEY AUTOINCREMENT,
+    namespace TEXT NOT NULL,
+    session   TEXT NOT NULL,
+    turn_id   TEXT REFERENCES turns (id) ON DELETE CASCADE, -- NULL: imported
+    speaker   TEXT NOT NULL,
+    at        REAL NOT NULL,
+    text      TEXT NOT NULL
+);
+CREATE INDEX passages_namespace ON passages (namespace);
+CREATE INDEX passages_session ON passages (session, namespace);
+CREATE INDEX passages_turn ON passages (turn_id) WHERE turn_id IS NOT NULL;
+
+-- secure-delete: what is forgotten leaves the index at once, not at its next merge.
+CREATE VIRTUAL TABLE passages_fts USING fts5 (
+    text, content = 'passages', content_rowid = 'id', tokenize = 'porter unicode61 remove_diacritics 2'
+);
+INSERT INTO passages_fts (passages_fts, rank) VALUES ('secure-delete', 1);
+
+-- The index that recall reads: passages of one namespace with ids from first to last, what ranking needs of
+-- each, and for each term (a hash) where it occurs. What lies in no block is read as it was said.
+CREATE TABLE recall_blocks (
+    id        INTEGER PRIMARY KEY AUTOINCREMENT,
+    namespace TEXT NOT NULL,
+    first     INTEGER NOT NULL,
+    last      INTEGER NOT NULL,
+    columns   BLOB NOT NULL
+);
+CREATE INDEX recall_blocks_namespace ON recall_blocks (namespace, first);
+CREATE TABLE recall_postings (
+    block INTEGER NOT NULL REFERENCES recall_blocks (id) ON DELETE CASCADE,
+    term  INTEGER NOT NULL,
+    data  BLOB NOT NULL,
+    PRIMARY KEY (block, term)
+) WITHOUT ROWID;
+
+-- What a passage is about, by the sentence model.
+CREATE TABLE passage_vectors (
+    passage_id INTEGER PRIMARY KEY REFERENCES passages (id) ON DELETE CASCADE,
+    data       BLOB NOT NULL
+);
+
+CREATE TRIGGER passages_said AFTER INSERT ON passages BEGIN
+    INSERT INTO passages_fts (rowid, text) VALUES (new.id, new.text);
+END;
+CREATE TRIGGER passages_unchanged BEFORE UPDATE OF id, text ON passages BEGIN
+    SELECT RAISE (ABORT, 'a passage is never changed');
+END;
+-- Blocks hold words of all their passages, so they are made again without the forgotten one. The count tells
+-- other processes that what they remember of the index is out of date.
+CREATE TRIGGER passages_forgotten AFTER DELETE ON passages BEGIN
+    INSERT INTO passages_fts (passages_fts, rowid, text) VALUES ('delete', old.id, old.text);
+    DELETE FROM recall_blocks WHERE namespace = old.namespace AND first <= old.id AND last >= old.id;
+    INSERT INTO facts (name, value) VALUES ('passages.forgotten', '1')
+        ON CONFLICT (name) DO UPDATE SET value = value + 1;
+END;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _CONTEXTS, _PASSAGES)
