@@ -18,6 +18,7 @@ from sage.economy.permission import (
     permission,
     persistence,
     price_scale_at,
+    usual_scale,
     worth_of_permission,
 )
 from sage.errors import UsageError
@@ -104,6 +105,18 @@ def test_the_scale_grows_with_the_dial(base: float, low: float, high: float) -> 
     assert 0.0 < price_scale_at(base, low) <= price_scale_at(base, high)
     assert price_scale_at(base, 0.5) == pytest.approx(base)
     assert price_scale_at(base, 1.0) == math.inf
+
+
+@given(prices=st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=9), faster=st.floats(0.01, 100.0))
+def test_the_usual_scale_follows_the_machine(prices: list[float], faster: float) -> None:
+    """On a machine where all is faster by a factor, cheapness is the same."""
+    here, there = np.array(prices), np.array(prices) / faster
+    cheap = cheapness(here, scale=usual_scale(here))
+    assert cheapness(there, scale=usual_scale(there)) == pytest.approx(cheap)
+
+
+def test_where_nothing_costs_anything_there_is_a_scale_all_the_same() -> None:
+    assert usual_scale(np.zeros(3)) == usual_scale(np.zeros(0)) == 1.0
 
 
 @given(base=scales, dial=dials)

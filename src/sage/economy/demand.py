@@ -118,9 +118,9 @@ class Demand:
         """What loading each counts for while those ``loaded`` (candidates,) are, whatever the pool says."""
         pool, warm = self._pool, self._warm
         held = np.flatnonzero(loaded)
-        worth = self._worths(held)
         used = [self._used.get(pool.names[line], 0) for line in held]
-        order = held[leaving_order([worth[line] for line in held], pool.memory_bytes[held].tolist(), used)]
+        worths = list(self._worths(held).values())
+        order = held[leaving_order(worths, pool.memory_bytes[held].tolist(), used)]
         displaces = who_leaves(pool.memory_bytes - free_bytes, pool.memory_bytes[order])
         displaces[loaded] = False
         # For each group that somebody pushes out: the best permission that is left without it.
@@ -146,7 +146,7 @@ class Demand:
 
     def _top(self, loaded: npt.NDArray[np.bool_]) -> Floats:
         """The best permission of each row among those loaded: (rows, 1)."""
-        return self._warm[:, loaded].max(1, initial=self._floor())[:, None]
+        return np.asarray(self._warm[:, loaded].max(1, initial=self._floor()))[:, None]
 
     def _worths(self, lines: Collection[int] | npt.NDArray[np.intp]) -> dict[int, float]:
         """By line, of these lines only: only the best one of a row loses anything there."""

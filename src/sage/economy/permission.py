@@ -27,6 +27,7 @@ __all__ = [
     "permission",
     "persistence",
     "price_scale_at",
+    "usual_scale",
     "worth_of_permission",
 ]
 
@@ -37,6 +38,10 @@ DIALS: Mapping[str, float] = {"fast": 0.1, "balanced": 0.5, "deep": 1.0}
 
 LEAST_PERMISSION = 1e-9
 """Nothing is divided by less."""
+
+USUAL_ANSWERS = 10.0
+"""How many usual answers halve cheapness at the middle of the dial, where nobody sets a price: what was 10 ATP
+on two cores with models of 100 to 500 MB (docs/adr/0011)."""
 
 LOAD_DIAL = 0.75
 """Beyond this a load grows no cheaper: whoever wants quality alone waits for it all the same, and so do the
@@ -60,6 +65,17 @@ def dial_named(text: str) -> float:
         names = ", ".join(DIALS)
         raise UsageError(f"The dial has no setting {text!r}.", mend=f"Use {names} or a number from 0 to 1")
     return dial
+
+
+def usual_scale(prices: Floats) -> float:
+    """The price that halves cheapness at the middle of the dial, told from what a usual answer costs each
+    candidate (n,), without loading: so the dial says the same on a small board and on a workstation.
+
+    Of the candidates and not of what was chosen among them: else a lower dial, which makes answers cheaper,
+    would lower the scale again. 1 where nothing costs anything, or there is nobody.
+    """
+    middle = float(np.median(prices)) if len(prices) else 0.0
+    return USUAL_ANSWERS * middle if middle > 0.0 else 1.0
 
 
 def price_scale_at(base: float, dial: float) -> float:
