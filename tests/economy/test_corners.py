@@ -104,7 +104,7 @@ def test_a_peer_whose_clock_is_ahead_does_not_erase_ours(make_book: Make, told: 
         ours.observe(told(1.0), place())
     theirs.observe(told(0.0, at=1e6), place())
     ours.merge(theirs, now=0.0)
-    assert ours.outcomes(0.0) > 40.0
+    assert ask(ours, place(), now=0.0).total.sum() > 40.0
 
 
 def test_a_late_outcome_keeps_what_others_saw(make_book: Make, told: Make, place: Make) -> None:
@@ -115,7 +115,9 @@ def test_a_late_outcome_keeps_what_others_saw(make_book: Make, told: Make, place
     x.merge(y)
     x.observe(told(1.0), place())
     again = make_book("x", rows=x.rows())
-    assert x.outcomes(2.5) == pytest.approx(again.outcomes(2.5), rel=0.05)
+    assert ask(x, place(), now=2.5).total.sum() == pytest.approx(
+        ask(again, place(), now=2.5).total.sum(), rel=0.05
+    )
 
 
 def test_when_all_has_faded_beliefs_are_the_cards(make_book: Make, told: Make, place: Make) -> None:

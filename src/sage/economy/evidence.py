@@ -5,8 +5,8 @@ its label, how doubtful its words were, whether a schema was kept) and per pair 
 alike); what the counters say about a new answer.
 Must not know: texts, contexts (trust by context is an input of :mod:`sage.economy.opinions`), clocks, files.
 
-Everything is a sum: books add up (``+``) and fade by a factor. A mark without outcomes says what its prior
-says: nothing, but for doubt and a broken schema.
+Everything is a sum, so that what was stored adds up and fades by a factor. A mark without outcomes says what
+its prior says: nothing, but for doubt and a broken schema.
 """
 
 from __future__ import annotations
@@ -104,41 +104,6 @@ class Evidence:
         """Of these with the same answer."""
         self.doubt = np.zeros((3, many))
         """Drafts with a doubt, sum of the doubts, sum of their squares."""
-
-    def __add__(self, other: Evidence) -> Evidence:
-        """The evidence of both books, over the names of both."""
-        names = self.names + tuple(name for name in other.names if name not in self.names)
-        both, more = self.only(names), other.only(names)
-        for field in COUNTERS:
-            setattr(both, field, getattr(both, field) + getattr(more, field))
-        return both
-
-    def only(self, names: Sequence[str]) -> Evidence:
-        """The evidence about these candidates in this order, none where there is none: for a pool, which
-        rarely is all that was ever known."""
-        number = {name: column for column, name in enumerate(self.names)}
-        part = Evidence(names)
-        to = np.array([column for column, name in enumerate(names) if name in number], np.intp)
-        at = np.array([number[name] for name in names if name in number], np.intp)
-        for field in COUNTERS:
-            if field in ("wrong", "same"):
-                getattr(part, field)[np.ix_(to, to)] = getattr(self, field)[np.ix_(at, at)]
-            else:
-                getattr(part, field)[..., to] = getattr(self, field)[..., at]
-        return part
-
-    def faded(self, factor: float) -> Evidence:
-        """The same evidence counting for ``factor`` (0 to 1) of what it did.
-
-        Raises:
-            ValueError: a factor outside [0, 1].
-        """
-        if not 0.0 <= factor <= 1.0:
-            raise ValueError(f"a factor must be in [0, 1], got {factor!r}")
-        less = Evidence(self.names)
-        for field in COUNTERS:
-            setattr(less, field, getattr(self, field) * factor)
-        return less
 
     def notice(self, candidates: Ints, doubts: Floats) -> None:
         """Learn what doubt is usual from drafts (n,) by ``candidates`` (n,), outcome known or not."""

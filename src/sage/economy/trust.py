@@ -190,12 +190,6 @@ class TrustBook:
             self._fit.update(self._all, line, context, priors=priors, now=at, half_life=half_life)
         return True
 
-    def outcomes(self, now: float) -> float:
-        """The faded number of all outcomes there are."""
-        count = len(self._names)
-        kept = self._all.kept(slice(count), now, self._half_life)
-        return float(kept @ self._all.total[:count])
-
     def due_for_trial(self, index: Mapping[str, int], mean: Floats) -> int | None:
         """The place of a candidate in disgrace that should be tried again, if one is due.
 
