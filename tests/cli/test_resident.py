@@ -13,7 +13,12 @@ from typing import Any
 import psutil
 import pytest
 
+from sage.clock import SystemClock
+from sage.errors import RemoteFailed
+from sage.zoo.breaker import Health
 from sage.zoo.lease import holder
+from sage.zoo.notes import noted
+from sage.zoo.remembered import Remembered
 
 WAIT = "{} holds the models of {}; waiting"
 
@@ -52,6 +57,20 @@ def test_nothing_is_in_memory(fakes: Any, run_sage: Any, home: Path) -> None:
         done = run_sage("models", "unload", *words)
         assert (done.returncode, done.stdout) == (0, said + "\n")
     assert not (home / "run").exists()
+
+
+def test_who_rests_is_told_though_nobody_holds_models(fakes: Any, run_sage: Any, home: Path) -> None:
+    fakes(alice={"answer": "yes"})
+    clock = SystemClock()
+    rest = Health(last=RemoteFailed("it hung"), failures=2, at=clock.monotonic(), rest_s=600.0)
+    Remembered(home, clock).keep({"alice": rest}, {})
+    assert "alice failed and is not asked for" in run_sage("models", "ps").stdout
+    assert 500 < json.loads(run_sage("models", "ps", "--json").stdout)["resting"]["alice"] <= 600
+    refused = run_sage("ask", "-m", "alice", "x")
+    assert refused.returncode == 4
+    assert "rests for" in refused.stderr
+    assert run_sage("models", "load", "alice").returncode == 0  # somebody mended it
+    assert run_sage("ask", "-m", "alice", "x").stdout.strip() == "yes"
 
 
 def test_ask_beside_chat_takes_turns(
@@ -156,11 +175,20 @@ def test_what_a_chat_holds(fakes: Any, run_sage: Any, chatting: Any, home: Path)
     assert (alice["name"], alice["busy"], alice["pid"]) == ("alice", False, chat.worker().pid)
     assert alice["bytes"] > 50_000_000
     assert found["budget"] == 1_000_000_000
-    assert found["free"] == found["budget"] - alice["bytes"]
+    assert found["free"] == found["budget"] - alice["reserved"]
+    assert alice["reserved"] >= alice["bytes"]
 
     loaded = run_sage("models", "load", "bob")
     assert loaded.returncode == 0
     assert loaded.stdout.startswith(f"bob is in memory of {named(chat)}: ")
+    bob = next(
+        m for m in json.loads(run_sage("models", "ps", "--json").stdout)["models"] if m["name"] == "bob"
+    )
+    (noted_bob,) = (one for one in noted(home) if one.model == "bob")
+    assert bob["bytes"] == pytest.approx(noted_bob.bytes, rel=0.02)  # what is seen without the holder
+    assert json.loads(run_sage("models", "load", "bob", "--json").stdout)["bytes"] == pytest.approx(
+        bob["bytes"], rel=0.02
+    )
     assert ", loaded in " in loaded.stdout
     assert "was there already" in run_sage("models", "load", "bob").stdout
     assert len(psutil.Process(chat.process.pid).children()) == 2
@@ -201,14 +229,22 @@ def test_only_an_estimate(fakes: Any, run_sage: Any, home: Path) -> None:
 
 OBSTACLES = {
     "unfit": (5, "unfit: it cannot be run: made of paper\n  fix: sage models show unfit"),
-    "lacking": (4, "lacking: it needs no_such_module\n  fix: pip install no-such-module"),
-    "adapter": (3, "adapter: of its base nobody nothing is known\n  fix: sage models show adapter"),
+    "lacking": (
+        4,
+        "lacking: it needs no_such_module; its weights are not here\n"
+        "  fix: pip install no-such-module && sage models discover --add FOLDER",
+    ),
+    "adapter": (
+        3,
+        "adapter: of its base nobody nothing is known; its weights are not here\n"
+        "  fix: sage models show adapter && sage models discover --add FOLDER",
+    ),
 }
 
 
 @pytest.mark.parametrize("command", [("load",), ("load", "--estimate-only"), ("estimate",)])
 def test_what_stands_in_a_models_way_is_said(command: tuple[str, ...], run_sage: Any, home: Path) -> None:
-    """None of them is mended by pulling weights."""
+    """All of it at once."""
     ways = {"unfit": 'unfit = "made of paper"', "lacking": 'requires = ["no_such_module"]'}
     ways["adapter"] = 'base = "nobody"\nbackend = "transformers"'
     card = 'name = "{}"\nsource = "unpublished"\nbytes = 1\nlicense = "MIT"\ncontext_length = 512\n{}\n'

@@ -98,7 +98,7 @@ def test_memory_of_what_is_loading_is_not_told_as_free(home: Path) -> None:
             told = ask_holder(home, {"op": "ps"})
         assert told
         assert [model["state"] for model in told["models"]].count("loading") == 1
-        assert told["free"] == told["budget"] - sum(model["bytes"] for model in told["models"])
+        assert told["free"] == told["budget"] - sum(model["reserved"] for model in told["models"])
         loading.join()
 
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["load", "ps", "unload"]
 
+GROWTH = 1_000_000
+"""Bytes set aside beyond what models occupy; below that nobody misses any in the table."""
+
 
 def ps(as_json: AsJson = False) -> None:
     """What is in memory now, who holds it, and how much room is left."""
@@ -36,7 +39,7 @@ def ps(as_json: AsJson = False) -> None:
     else:
         _table(models)
     if holder:
-        room = "it does not answer" if found["free"] is None else _room(found["free"], found["budget"])
+        room = "it does not answer" if found["free"] is None else _room(found)
         by = f"process {holder['pid']} ({holder['command']})" if holder["pid"] else "another process"
         console().print(f"{home} is held by {by}; {room}.", markup=False, soft_wrap=True)
     for name, seconds in found["resting"].items():
@@ -51,6 +54,7 @@ def _look(home: Path) -> dict[str, Any]:
     from sage.zoo.control import ask_holder
     from sage.zoo.lease import holder
     from sage.zoo.notes import noted
+    from sage.zoo.remembered import resting
 
     try:
         answer = ask_holder(home, {"op": "ps"})
@@ -64,6 +68,7 @@ def _look(home: Path) -> dict[str, Any]:
             "name": one.model,
             "state": "loaded",
             "bytes": one.bytes,
+            "reserved": None,
             "busy": None,
             "idle_s": None,
             "pid": one.pid,
@@ -71,7 +76,7 @@ def _look(home: Path) -> dict[str, Any]:
         for one in noted(home)
     ]
     found = {"holder": asdict(here) if here else None, "models": models}
-    return found | {"budget": None, "free": None, "resting": {}}
+    return found | {"budget": None, "free": None, "resting": resting(home)}
 
 
 def _table(models: list[dict[str, Any]]) -> None:
@@ -92,10 +97,13 @@ def _table(models: list[dict[str, Any]]) -> None:
     print_table(table)
 
 
-def _room(free: int, budget: int) -> str:
+def _room(found: dict[str, Any]) -> str:
     from sage.cli.render import human_bytes
 
-    return f"{human_bytes(max(0, free))} of {human_bytes(max(0, budget))} for models are free"
+    free, budget = max(0, found["free"]), max(0, found["budget"])
+    room = f"{human_bytes(free)} of {human_bytes(budget)} for models are free"
+    growth = sum(max(0, one["reserved"] - one["bytes"]) for one in found["models"])
+    return f"{room}, {human_bytes(growth)} set aside for those here to grow" if growth > GROWTH else room
 
 
 def load(

@@ -73,7 +73,8 @@ class SharedHome:
             {
                 "name": model.name,
                 "state": model.phase,
-                "bytes": model.bytes,
+                "bytes": picture.occupied.get(model.name, 0),
+                "reserved": model.bytes,
                 "busy": model.busy,
                 "idle_s": 0.0 if model.busy else max(0.0, now - model.last_used),
                 "pid": picture.pids.get(model.name),

@@ -100,7 +100,7 @@ class Breaker:
             return None
         health = self._sick[model]
         left = health.until - now
-        mend = f"Ask again in {left:.0f} s, or ask another model"
+        mend = f"Ask again in {left:.0f} s, or try it now: sage models load {model}"
         if isinstance(health.last, RateLimited):
             text = f"{model} is left alone for {left:.0f} s, as its server asked."
             return RateLimited(text, mend=mend, retry_after_s=left)

@@ -1,6 +1,10 @@
 """What a process occupies, in bytes.
 
 Owns: how the system is asked. Must not know: what the process is for.
+
+The memory of a model, wherever it is shown or kept, is ``occupied(pid).bytes`` of its worker: all that lies
+in memory for it, the pages of its file included, when memory was last looked at. What is set aside for it in
+the budget is another figure: what it occupied at most (``peak_bytes``), or what it is estimated to.
 """
 
 from __future__ import annotations

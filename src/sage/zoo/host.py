@@ -20,9 +20,10 @@ from sage.events import EventBus
 from sage.types import Completion, GenerationRequest
 from sage.zoo.card import ModelCard
 from sage.zoo.gauge import peak_bytes
+from sage.zoo.holding import Caller, Picture, Resident
 from sage.zoo.lease import HomeLease, Unshared
 from sage.zoo.notes import clear_notes
-from sage.zoo.owner import Caller, Owner, Picture, Resident
+from sage.zoo.owner import Owner
 from sage.zoo.process import POLL_S, WorkerGone
 from sage.zoo.signals import Appraised, Requested, Ticked
 from sage.zoo.sources import state

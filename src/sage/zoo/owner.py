@@ -17,7 +17,6 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -26,13 +25,14 @@ from sage.clock import Clock
 from sage.config import ModelSettings
 from sage.errors import Interrupted, LoadFailed, RateLimited, RemoteFailed, SageError
 from sage.events import EventBus, LoadFinished, LoadProgress, LoadStarted, RoomAwaited, Unloaded
-from sage.types import new_id
 from sage.zoo.card import ModelCard
 from sage.zoo.dispatch import Dispatcher
 from sage.zoo.gauge import Occupied, occupied, peak_bytes
+from sage.zoo.holding import Caller, Picture, Resident
 from sage.zoo.launch import worker_limits, worker_spec
 from sage.zoo.notes import erase_note, worker_log, write_note
 from sage.zoo.process import Worker
+from sage.zoo.remembered import Remembered, measured_of
 from sage.zoo.residency import Residency
 from sage.zoo.signals import (
     Effect,
@@ -49,7 +49,6 @@ from sage.zoo.signals import (
     Served,
     ShutDown,
     Signal,
-    Standing,
     Ticked,
     Unload,
     UnloadAsked,
@@ -57,64 +56,21 @@ from sage.zoo.signals import (
     Withdrawn,
 )
 
-__all__ = ["Caller", "Owner", "Picture", "Resident"]
+__all__ = ["Owner"]
 
 T = TypeVar("T")
 
 TICK_S = 1.0
 """How often the owner looks at its workers and at the memory while there are any."""
 
+DIED = "died"
+"""The reason why a worker left whom nobody told to."""
+
 READINGS = 3
 """How often memory is read at once before it is left for later, while a process is giving some back."""
 
 TELL_S = 1.0
 """How long whoever waited for a change waits for those who are told of it."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Picture:
-    """How memory stands, in bytes. ``pids`` are those of the workers; ``rests_until`` is on the clock of the
-    host: when each model that failed too often may be asked again."""
-
-    budget: int = 0
-    used: int = 0
-    models: tuple[Standing, ...] = ()
-    pids: Mapping[str, int] = field(default_factory=dict)
-    rests_until: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(slots=True, eq=False)
-class Resident:
-    """A worker, from the order to load it until its process is gone. ``reason`` says why it leaves, ``bytes``
-    is what it occupied when memory was last looked at."""
-
-    card: ModelCard
-    turn_id: str
-    started: float
-    worker: Worker | None = None
-    pid: int = 0
-    bytes: int = 0
-    unpaid: bool = False
-    reason: str = ""
-    gone: threading.Event = field(default_factory=threading.Event)
-
-
-@dataclass(slots=True, eq=False)
-class Caller:
-    """One who waits for a model, and what came of it: ``resident`` or ``error``, and then ``done``.
-
-    The one for whom the model was loaded finds what that took in ``load_s`` and ``load_bytes``.
-    """
-
-    card: ModelCard
-    turn_id: str
-    deadline: float
-    id: str = field(default_factory=lambda: new_id("req"))
-    done: threading.Event = field(default_factory=threading.Event)
-    resident: Resident | None = None
-    load_s: float = 0.0
-    load_bytes: int = 0
-    error: SageError | None = None
 
 
 class Owner:
@@ -147,7 +103,10 @@ class Owner:
         self._over = threading.Event()
         self._staying: Mapping[str, Resident] = {}
         self._occupied: Mapping[str, Occupied] = {}
-        self._picture = Picture()
+        self._remembered = Remembered(home, clock)
+        self._measured_of: dict[str, str] = {}
+        self._refresh()
+        self._picture = Picture(rests_until=self._residency.breaker.resting(clock.monotonic()))
 
     # Any thread may call these.
 
@@ -246,6 +205,7 @@ class Owner:
         self._callers[caller.id] = caller
         self._cards[caller.card.name] = caller.card
         if caller.card.name not in self._residents:
+            self._recall(caller.card)
             self._press()
         self.feed(signal)
 
@@ -255,6 +215,8 @@ class Owner:
         if caller.resident is None:
             self.feed(Withdrawn(id=caller.id))
             return
+        if failure and caller.resident.reason not in ("", DIED):  # it was ended with its work unfinished
+            failure = Interrupted(f"{caller.card.name} was told to leave.")
         self._reap()
         self.feed(Served(id=caller.id, bytes=size, long=long, failure=failure))
         rests = self._residency.breaker.state(caller.card.name, self._clock.monotonic()) == "open"
@@ -267,6 +229,7 @@ class Owner:
         self._reap()
         self._press()
         if card.name not in self._residents:
+            self._recall(card)
             self._cards[card.name] = card
             self.feed(PrefetchAsked(model=card.name, bytes=size))
 
@@ -308,6 +271,26 @@ class Owner:
             return None
         return max(0.0, min(TICK_S, self._residency.wake_at - self._clock.monotonic()))
 
+    def _refresh(self) -> None:
+        """Take in what another process of this home learned while it held the models."""
+        if self._remembered.refresh():
+            self._residency.breaker.recall(self._remembered.health)
+            self._measured_of = {}
+
+    def _recall(self, card: ModelCard) -> None:
+        """What is known of a model that is not here, unless its weights are others by now."""
+        if not self._residents:
+            self._refresh()
+        of = measured_of(card, self._home, self._settings.context)
+        if self._measured_of.get(card.name) != of:
+            self._measured_of[card.name] = of
+            self._residency.footprints.recall(card.name, self._remembered.footprint(card.name, of))
+
+    def _keep(self) -> None:
+        known = self._residency.footprints.known
+        footprints = {name: (of, known(name)) for name, of in self._measured_of.items() if known(name).peak}
+        self._remembered.keep(self._residency.breaker.sick, footprints)
+
     def _publish(self) -> None:
         residency, now = self._residency, self._clock.monotonic()
         self._show_staying()
@@ -315,9 +298,12 @@ class Owner:
             budget=residency.budget,
             used=residency.used,
             models=residency.standing(),
+            occupied={name: r.bytes for name, r in self._residents.items()},
             pids={name: r.pid for name, r in self._residents.items() if r.pid},
             rests_until=residency.breaker.resting(now),
         )
+        if residency.breaker.sick != self._remembered.health:
+            self._keep()
 
     def _show_staying(self) -> None:
         self._staying = {n: r for n, r in self._residents.items() if r.worker and not r.reason}
@@ -369,7 +355,7 @@ class Owner:
         """Take note of workers that died. Their processes are gone; only their pipes are left to close."""
         for name, resident in list(self._residents.items()):
             if resident.worker and not resident.reason and not resident.worker.alive:
-                resident.reason = "died"
+                resident.reason = DIED
                 erase_note(self._home, name)
                 self._help(resident.worker.close)
                 self._gone(resident)
@@ -470,6 +456,7 @@ class Owner:
     def _gone(self, resident: Resident) -> None:
         name = resident.card.name
         del self._residents[name]
+        self._keep()
         self._bus.emit(Unloaded(model=name, reason=resident.reason))
         resident.gone.set()
         self._press()

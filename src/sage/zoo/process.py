@@ -26,6 +26,7 @@ from sage.errors import DeadlineExceeded, Interrupted, LoadFailed, SageError, Wo
 from sage.types import Completion, GenerationRequest, new_id
 from sage.zoo.backends import Score
 from sage.zoo.card import PromptStyle
+from sage.zoo.gauge import occupied
 
 __all__ = ["POLL_S", "PREFILL_S_PER_TOKEN", "Worker", "WorkerGone", "WorkerLimits", "WorkerSpec"]
 
@@ -133,12 +134,8 @@ class Worker:
         return self._process.poll() is None
 
     def resident_bytes(self) -> int:
-        """Memory the process occupies now, page cache of the weights included; 0 when it is gone."""
-        return self._memory("rss")
-
-    def mapped_bytes(self) -> int:
-        """The part of it that belongs to files; 0 where the system does not tell (it does on Linux)."""
-        return self._memory("shared")
+        """Memory the process occupies now, pages of its files included; 0 when it is gone."""
+        return occupied(self.pid).bytes
 
     def cpu_seconds(self) -> float:
         """Processor time of all its threads since it was started, loading included; 0 when it is gone."""
@@ -149,14 +146,6 @@ class Worker:
         except (psutil.Error, OSError):  # OSError: no descriptors are left, say
             return 0.0
         return float(times.user + times.system)
-
-    def _memory(self, what: str) -> int:
-        import psutil
-
-        try:
-            return int(getattr(psutil.Process(self.pid).memory_info(), what, 0))
-        except (psutil.Error, OSError):
-            return 0
 
     def ask(
         self,

@@ -231,7 +231,7 @@ class Residency:
         elif len(self._line) > self._queue:
             text = f"{self._queue} requests wait for models already."
             self._refuse(request.id, QueueFull(text, mend="Ask again later, or raise models.queue"))
-        elif refusal := self.breaker.refusal(request.model, now):
+        elif request.uses and (refusal := self.breaker.refusal(request.model, now)):
             self._refuse(request.id, refusal)
 
     def _served(self, served: Served, now: float) -> None:
@@ -387,6 +387,8 @@ class Residency:
         if request.uses:
             model.serving = request.id
             self._granted[request.id] = model.name
+        else:  # somebody mended it
+            self.breaker.answered(model.name)
         self._out.append(Grant(id=request.id))
 
     def _claim(self, waiter: _Waiter, walk: _Pass, now: float) -> Iterable[str]:

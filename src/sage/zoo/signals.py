@@ -46,7 +46,8 @@ class Requested:
     """Somebody wants a model, and waits for it until ``deadline``. ``bytes`` is the estimate.
 
     ``unfit`` is why it cannot be loaded; where it is in memory already, that does not matter. Without
-    ``uses`` it is only to be there: nothing is served, and no place in it is taken.
+    ``uses`` it is only to be there: nothing is served, and no place in it is taken. That is also how somebody
+    who mended a model that rests has it tried before its rest is over.
     """
 
     id: str
