@@ -230,7 +230,7 @@ def test_pulling_the_same_file_again_is_no_clash_but_another_is(
     ("arguments", "code", "said"),
     [
         (["show", "gemma-3-270"], 3, "Did you mean 'gemma-3-270m'"),
-        (["estimate", "gemma-3-270m"], 3, "fix: sage models pull gemma-3-270m"),
+        (["estimate", "qwen3-omni-30b-fp4"], 5, "metadata only"),
         (["rm", "nothing"], 3, "fix: sage models list"),
         (["pull", "nothing"], 3, "No model is called"),
         (["pull", "gemma-3-270m", "--name", "x"], 2, "--name is for file: and hf:"),
@@ -371,6 +371,33 @@ def test_the_estimate_is_what_loading_goes_by(run_sage: Any, own_file: Path, hom
     assert "60 MB" in words[6]
     tight = run_sage("models", "estimate", "own", env={"SAGE_MODELS__MEMORY_LIMIT_GB": "0.05"}).stdout
     assert "does not fit: 10 MB too much" in tight
+
+
+def test_of_what_is_not_here_the_card_alone_is_known(run_sage: Any) -> None:
+    found = json.loads(run_sage("models", "estimate", "qwen2.5-14b-instruct", "--json").stdout)
+    assert (found["figures"], found["kv"], found["measured"]) == ("published", 0, None)
+    assert found["weights"] in (14_700_000_000 * 2, 14_700_000_000 * 4)
+    assert found["need"] == found["total"] == found["weights"] + found["overhead"]
+    done = run_sage(
+        "models", "load", "qwen3-4b-q4_k_m", "--estimate-only", env={"SAGE_MODELS__MEMORY_LIMIT_GB": "1"}
+    )
+    assert done.returncode == 4
+    assert "weights         2.5 GB\n" in done.stdout
+    assert "qwen3-4b-q4_k_m does not fit: 1.5 GB too much. It is not here" in done.stdout
+    words = run_sage("models", "estimate", "introspective-qwen-0.5b-v2.1").stdout
+    assert "at least" in words, "an adapter comes with its base"
+    assert run_sage("models", "estimate", "qwen2.5-0.5b-sleep4").returncode == 0
+
+
+def test_a_pull_warns_of_what_will_not_fit(run_sage: Any, own_file: Path) -> None:
+    what = ["models", "pull", f"file:{own_file}", "--name"]
+    assert "memory" not in run_sage(*what, "own").stderr
+    done = run_sage(*what, "tight", env={"SAGE_MODELS__MEMORY_LIMIT_GB": "0.01"})
+    assert done.returncode == 0
+    assert (
+        "tight takes at least 39 MB of memory, and models may take 10 MB: it will not be loaded"
+        in done.stderr
+    )
 
 
 def test_a_scripted_model(run_sage: Any, fakes: Any, home: Path) -> None:

@@ -6,11 +6,17 @@ Must not know: how bytes are computed.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sage.cli.lookup import AsJson, Name, check_runnable, find_model, measured_rates
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sage.zoo.card import ModelCard
+    from sage.zoo.estimate import MemoryEstimate
 
 __all__ = ["estimate", "show_estimate"]
 
@@ -46,9 +52,11 @@ def show_estimate(name: str, context: int | None, *, as_json: bool) -> bool:
     from sage.zoo.card import EMBEDDING
 
     card, home = find_model(name)
-    check_runnable(card, home)
     settings = load_settings().models
     tokens = card.room(context or settings.context)
+    if (published := _published(card, home)) is not None:
+        return _show_published(card, published, tokens, settings.memory_limit_gb, as_json=as_json)
+    check_runnable(card, home)
     try:
         if card.backend == EMBEDDING:
             parts, total = {}, int(card.rates["rss_bytes"].value)
@@ -64,7 +72,7 @@ def show_estimate(name: str, context: int | None, *, as_json: bool) -> bool:
     fits = need <= free
     if as_json:
         found = {"total": total, "measured": measured, "need": need, "free": free, "fits": fits}
-        emit_json({"name": name, "context": tokens} | parts | found)
+        emit_json({"name": name, "context": tokens, "figures": "header"} | parts | found)
         return fits
     said = {EMBEDDING: "on its card", "fake": "script"}
     rows = {label: value for label, value in parts.items() if value} or {
@@ -76,4 +84,50 @@ def show_estimate(name: str, context: int | None, *, as_json: bool) -> bool:
         console().print(f"{label:13} {human_bytes(value):>8}", markup=False)
     verdict = "fits" if fits else f"does not fit: {human_bytes(need - free)} too much"
     console().print(f"{name} with {tokens} tokens of context {verdict}.", markup=False)
+    return fits
+
+
+def _published(card: ModelCard, home: Path) -> MemoryEstimate | None:
+    """What the card alone says, where nothing but weights is lacking; None where it is not so."""
+    from sage.errors import WeightsMissing
+    from sage.zoo.card_status import obstacles
+    from sage.zoo.catalog import every_card
+    from sage.zoo.estimate_card import card_estimate
+
+    found = obstacles(card, home, catalog := every_card(home))
+    if not found or not all(isinstance(each, WeightsMissing) for each in found):
+        return None
+    return card_estimate(card, catalog)
+
+
+def _show_published(
+    card: ModelCard, least: MemoryEstimate, tokens: int, limit_gb: float, *, as_json: bool
+) -> bool:
+    """Say what the card allows to say; returns whether it may fit."""
+    from dataclasses import asdict
+
+    from sage.cli.render import console, emit_json, human_bytes
+    from sage.hardware.budget import budget_bytes
+    from sage.hardware.probe import memory
+
+    free = budget_bytes(memory(), limit_gb)
+    fits = least.total <= free
+    if as_json:
+        found = {"total": least.total, "measured": None, "need": least.total, "free": free, "fits": fits}
+        emit_json({"name": card.name, "context": tokens, "figures": "published"} | asdict(least) | found)
+        return fits
+    for label, value in {
+        "weights": least.weights,
+        "overhead": least.overhead,
+        "at least": least.total,
+        "free": free,
+    }.items():
+        console().print(f"{label:13} {human_bytes(value):>8}", markup=False)
+    verdict = "may fit" if fits else f"does not fit: {human_bytes(least.total - free)} too much"
+    console().print(
+        f"{card.name} {verdict}. It is not here: these are the figures of its card, without the context, "
+        "which only its file tells.",
+        markup=False,
+        soft_wrap=True,
+    )
     return fits

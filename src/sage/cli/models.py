@@ -60,7 +60,8 @@ def pull(
     from sage.zoo import sources
     from sage.zoo.catalog import add_user_card, default_cards, every_card, find_card
 
-    home, offline = sage_home(), load_settings().models.offline
+    home, settings = sage_home(), load_settings().models
+    offline = settings.offline
     catalog = every_card(home)
     by_uri = what.startswith(("file:", "hf:"))
     if name and not by_uri:
@@ -82,6 +83,8 @@ def pull(
             continue
         if lacking := _to_use(card, home, catalog):
             notes().print(f"To use {card.name}: {lacking}", markup=False, soft_wrap=True)
+        if large := _too_large(card, catalog, settings.memory_limit_gb):
+            notes().print(large, markup=False, soft_wrap=True)
         was = sources.state(card, home)
         if was == "absent":
             _consent(card, yes=yes)
@@ -125,6 +128,26 @@ def _to_use(card: ModelCard, home: Path, catalog: dict[str, ModelCard]) -> str:
     pull_it = f"sage models pull {card.name}"
     found = as_one(each for each in obstacles(card, home, catalog) if each.mend != pull_it)
     return f"{found.message}; {found.mend}" if found else ""
+
+
+def _too_large(card: ModelCard, catalog: dict[str, ModelCard], limit_gb: float) -> str:
+    """That no free memory would do for the model; empty where it may fit."""
+    from sage.cli.render import human_bytes
+    from sage.hardware.budget import memory_floor
+    from sage.hardware.probe import memory
+    from sage.zoo.card import EMBEDDING
+    from sage.zoo.estimate_card import card_estimate
+
+    total = memory().total
+    most = total - memory_floor(total)
+    most = min(most, int(limit_gb * 1e9)) if limit_gb > 0 else most
+    least = None if card.backend == EMBEDDING else card_estimate(card, catalog)
+    if least is None or least.total <= most:
+        return ""
+    return (
+        f"{card.name} takes at least {human_bytes(least.total)} of memory, and models may take "
+        f"{human_bytes(most)}: it will not be loaded (models.memory_limit_gb, or a machine with more)"
+    )
 
 
 def _refuse_path(what: str, catalog: dict[str, ModelCard]) -> None:
