@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any, Protocol
@@ -68,3 +69,22 @@ def maker(root: Path) -> MakeOutcomes:
 def make_outcomes(tmp_path: Path) -> MakeOutcomes:
     """See :func:`maker`."""
     return maker(tmp_path)
+
+
+@pytest.fixture
+def residency_data(tmp_path: Path) -> Path:
+    """Two topics, two specialists of 3.3 GB and a small one that knows a third of each."""
+    folder = tmp_path / "residency"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    asked = {"sums": "What is {} plus {}?", "capitals": "Which city is the capital of country {} or {}?"}
+    rows, scores = [], []
+    for number, (topic, text) in itertools.product(range(150), asked.items()):
+        rows.append({"id": f"{topic}-{number}", "text": text.format(number, number), "category": topic})
+        scores.append([topic == "sums", topic == "capitals", random.random() < 0.3])
+    (folder / "queries.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    names = [("adder", 6.0), ("traveller", 6.0), ("small", 3.0)]
+    entries = [{"name": name, "params_b": size, "memory_gb": 2 * size} for name, size in names]
+    (folder / "models.json").write_text(json.dumps(entries))
+    np.save(folder / "scores.npy", np.array(scores, np.float32))
+    return folder

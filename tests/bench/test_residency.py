@@ -15,18 +15,16 @@ from hypothesis import strategies as st
 
 from sage.bench.residency.belady import fewest_loads, rooms
 from sage.bench.residency.peers import BestSingle, Clairvoyant, Gdsf, KeepAlive, Lru, MinEvictCost
-from sage.bench.residency.planning import measure_planning
+from sage.bench.residency.planning import PARTS, measure_planning
 from sage.bench.residency.simulate import Held, Memory, simulate
 from sage.bench.residency.speeds import USUAL, fit_speeds
 from sage.bench.residency.streams import STREAMS, Stream, make_stream
-from sage.bench.residency.suite import ResidencyOptions, run_residency, table_of
 from sage.bench.residency.world import Model, World, fitting, folder_world
 from sage.bench.zoo.matrix import MeasuredModel
-from sage.errors import NotFound, UsageError
+from sage.errors import UsageError
 
 GB = 10**9
 DISK = 1e9
-TOPICS = {"sums": "What is {n} plus {n}?", "capitals": "Which city is the capital of country {n}?"}
 
 
 def model(name: str, size: int, load_s: float = 1.0) -> Model:
@@ -55,106 +53,47 @@ def stream_of(rows: Sequence[int], gap: float = 10.0) -> Stream:
     return Stream(kind="uniform", rows=np.array(rows), at=gap * np.arange(1, len(rows) + 1.0))
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """Two topics, two specialists of 3.3 GB and a small one that knows a third of each."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    random = np.random.default_rng(0)
-    rows, scores = [], []
-    for number, (topic, text) in itertools.product(range(150), TOPICS.items()):
-        rows.append({"id": f"{topic}-{number}", "text": text.format(n=number), "category": topic})
-        scores.append([topic == "sums", topic == "capitals", random.random() < 0.3])
-    (folder / "queries.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    names = [("adder", 6.0), ("traveller", 6.0), ("small", 3.0)]
-    entries = [{"name": name, "params_b": size, "memory_gb": 2 * size} for name, size in names]
-    (folder / "models.json").write_text(json.dumps(entries))
-    np.save(folder / "scores.npy", np.array(scores, np.float32))
-    return folder
-
-
-def described(data: Path, **changes: object) -> World:
+def described(residency_data: Path, **changes: object) -> World:
     """The world where the first model's entry is changed."""
-    entries = json.loads((data / "models.json").read_text())
+    entries = json.loads((residency_data / "models.json").read_text())
     entries[0] |= changes
-    (data / "models.json").write_text(json.dumps(entries))
-    return folder_world(data, DISK)
+    (residency_data / "models.json").write_text(json.dumps(entries))
+    return folder_world(residency_data, DISK)
 
 
-def test_sizes_are_those_of_four_bits_unless_something_else_is_stated(data: Path) -> None:
-    first = described(data).models[0]
+def test_sizes_are_those_of_four_bits_unless_something_else_is_stated(residency_data: Path) -> None:
+    first = described(residency_data).models[0]
     assert (first.file_bytes, first.bytes) == (3 * GB, round(3.3 * GB))
     assert first.load_s == pytest.approx(3.3)
-    assert described(data, bits=8).models[0].file_bytes == 6 * GB
-    stated = described(data, bits=None, memory_gb=4.0).models[0]
+    assert described(residency_data, bits=8).models[0].file_bytes == 6 * GB
+    stated = described(residency_data, bits=None, memory_gb=4.0).models[0]
     assert stated.bytes == 4 * GB
-    assert described(data, params_b=None, memory_gb=2.2).models[0].file_bytes == 2 * GB
+    assert described(residency_data, params_b=None, memory_gb=2.2).models[0].file_bytes == 2 * GB
 
 
-def test_a_model_without_a_size_is_left_out_and_said_so(data: Path) -> None:
-    world = described(data, params_b=None, memory_gb=None)
+def test_a_model_without_a_size_is_left_out_and_said_so(residency_data: Path) -> None:
+    world = described(residency_data, params_b=None, memory_gb=None)
     assert [each.name for each in world.models] == ["traveller", "small"]
     assert world.left_out == {"adder": "its size is not known"}
     assert world.scores.shape == (300, 2)
 
 
 @pytest.mark.parametrize("bad", [0, -1, "big", True])
-def test_a_size_that_is_none_is_refused(data: Path, bad: object) -> None:
+def test_a_size_that_is_none_is_refused(residency_data: Path, bad: object) -> None:
     with pytest.raises(UsageError, match=r"memory_gb of 'adder'"):
-        described(data, memory_gb=bad)
+        described(residency_data, memory_gb=bad)
 
 
-def test_what_does_not_fit_alone_is_left_out_and_two_must_be_left(data: Path) -> None:
-    entries = json.loads((data / "models.json").read_text())
+def test_what_does_not_fit_alone_is_left_out_and_two_must_be_left(residency_data: Path) -> None:
+    entries = json.loads((residency_data / "models.json").read_text())
     entries[0]["params_b"], entries[0]["memory_gb"] = 20.0, 40.0
-    (data / "models.json").write_text(json.dumps(entries))
-    world = fitting(folder_world(data, DISK), 8 * GB)
+    (residency_data / "models.json").write_text(json.dumps(entries))
+    world = fitting(folder_world(residency_data, DISK), 8 * GB)
     assert world.left_out == {"adder": "needs 11.0 GB"}
     with pytest.raises(UsageError, match="1 model fit"):
         fitting(world, 2 * GB)
     with pytest.raises(UsageError, match="no models fit"):
         fitting(world, GB // 10)
-
-
-def options(data: Path | None, **changes: object) -> ResidencyOptions:
-    values = {"budget_gb": 4.0, "requests": 150, "seeds": 1, "embedder": "hash", **changes}
-    return ResidencyOptions(data=data, **values)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"requests": 0}, {"seeds": 0}, {"budget_gb": 0.0}, {"budget_gb": float("nan")}]
-)
-def test_options_that_measure_nothing_are_refused(data: Path, home: Path, wrong: dict[str, object]) -> None:
-    with pytest.raises(UsageError) as error:
-        run_residency(options(data, **wrong), home, DISK, progress=lambda _: None)
-    assert error.value.mend
-
-
-def test_a_missing_folder_is_told(tmp_path: Path, home: Path) -> None:
-    with pytest.raises(NotFound):
-        run_residency(options(tmp_path / "nowhere"), home, DISK, progress=lambda _: None)
-
-
-def test_every_policy_on_every_stream(data: Path, home: Path) -> None:
-    measured = run_residency(options(data), home, DISK, progress=lambda _: None)
-    rows = {(row["policy"], row["stream"]): row for row in measured["rows"]}
-    online = ("lru_knn", "keepalive", "min_evict_cost", "gdsf")
-    for kind in STREAMS:
-        assert {"sage", "belady", "best_single_resident", *online} <= {p for p, k in rows if k == kind}
-        sage, bound = rows["sage", kind], rows["belady", kind]
-        assert bound["exact"]
-        assert all(rows[peer, kind]["swaps"] >= bound["swaps"] for peer in online)
-        assert all(rows[peer, kind]["swaps"] >= sage["swaps"] for peer in online)
-        assert sage["swaps"] <= 1.3 * sage["belady_swaps"]
-        assert rows["best_single_resident", kind]["swaps"] == 1
-        assert all(row["budget_violations"] == 0 for (_, k), row in rows.items() if k == kind)
-    assert rows["sage", "bursty"]["quality"] > rows["best_single_resident", "bursty"]["quality"]
-    assert len(table_of(measured["rows"])) == len(rows)
-    again = run_residency(options(data), home, DISK, progress=lambda _: None)
-    timed = ("ms_per_decision",)
-    assert [{k: v for k, v in r.items() if k not in timed} for r in again["rows"]] == [
-        {k: v for k, v in r.items() if k not in timed} for r in measured["rows"]
-    ]
 
 
 def fewest_by_search(sequence: Sequence[int], sizes: Sequence[int], budget: int) -> int:
@@ -191,8 +130,9 @@ def test_the_bound_is_the_fewest_there_is(sequence: list[int], sizes: list[int],
 
 def test_planning_is_timed_for_each_number_of_models() -> None:
     rows = measure_planning((10, 20))
-    assert [row["models"] for row in rows] == [10, 20]
-    assert all(0.0 < row[name] < 1e5 for row in rows for name in ("choose us", "plan us"))
+    parts = [*PARTS, "whole"]
+    assert [(row["models"], row["part"]) for row in rows] == [(n, part) for n in (10, 20) for part in parts]
+    assert all(0.0 < row["median us"] <= row["p95 us"] < 1e6 for row in rows)
 
 
 def test_a_model_larger_than_the_budget_has_no_bound() -> None:
@@ -290,7 +230,7 @@ def test_streams_ask_what_may_be_asked_in_order(kind: str) -> None:
         expected,
         [3, 3, 1],
         budget=4,
-        usual_s=2.0,
+        gap_s=3.0,
         requests=500,
         random=np.random.default_rng(0),
     )

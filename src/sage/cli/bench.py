@@ -13,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from sage.bench.policies import Mode
+    from sage.bench.residency.suite import ResidencyOptions
 
 __all__ = ["app"]
 
@@ -20,6 +21,8 @@ app = typer.Typer(no_args_is_help=True, help="Measure: models, and what SAGE its
 
 REAL_REQUESTS = 30
 """What a run with real models makes of more: each takes a second or so."""
+
+REAL_MODELS = "smollm2-135m-instruct,gemma-3-270m"
 
 Out = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result file here.")]
 
@@ -238,21 +241,26 @@ def residency(
     ] = None,
     budget_gb: Annotated[
         float | None,
-        typer.Option(metavar="GB", help="Memory for models; 8, or without --data what holds the largest."),
+        typer.Option(
+            metavar="GB", help="Memory for models; 8, or without --data what holds half of their bytes."
+        ),
     ] = None,
     requests: Annotated[int, typer.Option(metavar="N", help="Requests in each stream.")] = 5000,
     out: Out = None,
-    seeds: Annotated[int, typer.Option(metavar="N", help="Splits and streams, each drawn anew.")] = 3,
-    dial: Annotated[float, typer.Option(min=0.0, max=1.0, help="SAGE's dial.")] = 0.9,
+    seeds: Annotated[int, typer.Option(metavar="N", help="Splits and streams, each drawn anew.")] = 10,
     embedder: Annotated[
-        Literal["auto", "hash", "minilm"], typer.Option(help="How texts become vectors.")
+        Literal["auto", "hash", "minilm"],
+        typer.Option(help="How texts become vectors; auto fetches MiniLM once for --data, 105 MB."),
     ] = "auto",
+    grid: Annotated[
+        bool, typer.Option("--grid", help="The claims over budgets of 5 to 12 GB and three disks.")
+    ] = False,
     real: Annotated[
         bool, typer.Option("--real", help="With real models, beside the simulation of the same requests.")
     ] = False,
     models: Annotated[
-        str, typer.Option(metavar="A,B", help="The models of --real.")
-    ] = "smollm2-135m-instruct,gemma-3-270m",
+        str, typer.Option(metavar="A,B", help=f"The models of --real; {REAL_MODELS}.", show_default=False)
+    ] = "",
 ) -> None:
     """Many models, little memory: who swaps least and answers best?
 
@@ -260,55 +268,124 @@ def residency(
     servers, the clairvoyant bound, the best single model. A folder is as for `sage bench route`; its models
     need params_b or memory_gb.
     """
-    from sage.bench.residency.planning import measure_planning
-    from sage.bench.residency.real import run_real
-    from sage.bench.residency.suite import ResidencyOptions, run_residency, table_of
-    from sage.config import load_settings, sage_home
+    from sage.bench.residency.suite import ResidencyOptions
+    from sage.config import sage_home
+    from sage.errors import UsageError
     from sage.hardware.disk import cached_disk_read
 
+    if models and not real:
+        raise UsageError("--models names the models of --real.", mend="Add --real, or leave --models out")
+    if real and (data or grid or budget_gb is not None):
+        raise UsageError(
+            "--real runs the models that ship, in memory that holds one.",
+            mend="Leave out --data, --grid and --budget-gb",
+        )
+    if grid and (data is None or budget_gb is not None):
+        raise UsageError(
+            "The grid goes over budgets and disks, on recorded outcomes.",
+            mend="Use --grid with --data DIR, and without --budget-gb",
+        )
     if out is not None:
         _writable(out)
-    home = sage_home()
-    disk = cached_disk_read(home)
+    disk = cached_disk_read(sage_home())
     if real:
-        names = [name.strip() for name in models.split(",") if name.strip()]
-        count = min(requests, REAL_REQUESTS)
-        measured = run_real(home, load_settings(), disk, models=names, requests=count, progress=_say)
-        command = f"sage bench residency --real --models {','.join(names)} --requests {count}"
-        _report(out, "residency_real", command, measured["settings"], measured["rows"])
+        _residency_real(models or REAL_MODELS, min(requests, REAL_REQUESTS), disk, out)
         return
+    options = ResidencyOptions(
+        data=data, budget_gb=budget_gb, requests=requests, seeds=seeds, embedder=embedder
+    )
     if embedder == "auto" and data is not None:
         _fetch_minilm()
-    options = ResidencyOptions(
-        data=data, budget_gb=budget_gb, requests=requests, seeds=seeds, dial=dial, embedder=embedder
-    )
-    measured = run_residency(options, home, disk, progress=_say)
-    planning = measure_planning()
-    _print(table_of(measured["rows"]))
-    _print(planning)
-    if out is None:
-        return
-    from sage.bench.report import write_result
-    from sage.cli.render import console
-
     given = {
         "data": data.resolve().name if data else None,
         "budget-gb": None if budget_gb is None else f"{budget_gb:g}",
         "requests": requests,
         "seeds": seeds,
-        "dial": f"{dial:g}",
         "embedder": embedder,
     }
     command = " ".join(f"--{name} {value}" for name, value in given.items() if value is not None)
-    write_result(
-        out,
-        suite="residency",
-        command=f"sage bench residency {command}",
-        settings=measured["settings"],
-        rows=measured["rows"],
-        more={"planning": planning},
-    )
-    console().print(f"written: {out}", style="dim", markup=False)
+    if grid and data is not None:
+        _residency_grid(data, options, f"sage bench residency {command} --grid", out)
+    else:
+        _residency_rows(options, f"sage bench residency {command}", disk, out)
+
+
+def _residency_real(models: str, requests: int, disk: float, out: Path | None) -> None:
+    from sage.bench.residency.real import run_real
+    from sage.config import load_settings, sage_home
+
+    names = [name.strip() for name in models.split(",") if name.strip()]
+    measured = run_real(sage_home(), load_settings(), disk, models=names, requests=requests, progress=_say)
+    command = f"sage bench residency --real --models {','.join(names)} --requests {requests}"
+    _report(out, "residency_real", command, measured["settings"], measured["rows"])
+
+
+def _residency_grid(data: Path, options: ResidencyOptions, command: str, out: Path | None) -> None:
+    from sage.bench.report import write_result
+    from sage.bench.residency.claims import CLAIMS
+    from sage.bench.residency.grid import grid_table, run_grid
+    from sage.cli.render import console
+    from sage.config import sage_home
+
+    measured = run_grid(data, options, sage_home(), progress=_say)
+    _print(grid_table(measured["rows"]))
+    _explain("The cells name what was missed (-), or tied within 0.5 % (=)", CLAIMS)
+    if out is not None:
+        write_result(
+            out,
+            suite="residency_grid",
+            command=command,
+            settings=measured["settings"],
+            rows=measured["rows"],
+        )
+        console().print(f"written: {out}", style="dim", markup=False)
+
+
+def _residency_rows(options: ResidencyOptions, command: str, disk: float, out: Path | None) -> None:
+    from sage.bench.report import write_result
+    from sage.bench.residency.claims import CLAIMS, claims_table, not_met
+    from sage.bench.residency.figures import COLUMNS, POLICIES, table_of
+    from sage.bench.residency.planning import PARTS, measure_planning
+    from sage.bench.residency.suite import JUDGED, claim_rows, run_residency
+    from sage.cli.render import console
+    from sage.config import sage_home
+
+    measured = run_residency(options, sage_home(), disk, progress=_say)
+    _say("timing decisions")
+    planning = measure_planning()
+    budget = measured["settings"]["budget_gb"]
+    for stream, judged in measured["claims"].items():
+        console().print(f"\n{stream}, {budget:g} GB", style="bold", markup=False)
+        _print(table_of([row for row in measured["rows"] if row["stream"] == stream]))
+        for policy in JUDGED:
+            found = not_met([each for each in judged if each.policy == policy])
+            console().print(f"{policy}, claims not met: {found}", markup=False)
+    _explain("Policies", POLICIES)
+    _explain("Columns", COLUMNS)
+    console().print("\nClaims; where one is not met, the figure : the bound", style="bold")
+    _print(claims_table(measured["claims"]))
+    _explain("Claims", CLAIMS)
+    console().print("\nWhat a decision costs", style="bold")
+    _print(planning)
+    _explain("Parts", PARTS)
+    if out is not None:
+        write_result(
+            out,
+            suite="residency",
+            command=command,
+            settings=measured["settings"],
+            rows=measured["rows"],
+            more={"claims": claim_rows(measured["claims"]), "planning": planning},
+        )
+        console().print(f"written: {out}", style="dim", markup=False)
+
+
+def _explain(title: str, words: Mapping[str, str]) -> None:
+    from sage.cli.render import console
+
+    console().print(f"\n{title}", style="bold", markup=False)
+    for name, meaning in words.items():
+        console().print(f"  {name}: {meaning}", markup=False, highlight=False)
 
 
 def _fetch_minilm() -> None:

@@ -78,6 +78,7 @@ class Sage:
             for model, tokens in zip(world.models, written, strict=True)
         }
         self._sizes = {model.name: model.bytes for model in world.models}
+        self._pools: dict[tuple[int, tuple[int, ...]], Pool] = {}
         self._residency = Residency()
         self._leaving: list[str] = []
         self.decision: Decision | None = None
@@ -86,19 +87,8 @@ class Sage:
     def choose(self, row: int, memory: Memory, now: float) -> int:
         """What the selector decides."""
         resident = {memory.models[number].name for number in memory.held}
-        pricing = Pricing(
-            rates=self._rates,
-            resident=resident,
-            disk_bytes_s=math.inf,
-            context=LONGEST,
-        )
         situation = _situation(int(self._world.prompt_tokens[row]))
-        pool = Pool(
-            [
-                candidate(card, situation, pricing, obstacle=None, memory_bytes=lambda c: self._sizes[c.name])
-                for card in self._cards
-            ]
-        )
+        pool = self._pool(situation, memory)
         limits = Limits(atp=math.inf, capacity=math.inf, memory_bytes=memory.budget, free_bytes=memory.free)
         self.decision = self._selector.choose(
             situation,
@@ -121,6 +111,27 @@ class Sage:
     def expired(self, _memory: Memory, _now: float) -> Sequence[int]:
         """Models stay until there is need."""
         return ()
+
+    def _pool(self, situation: Situation, memory: Memory) -> Pool:
+        """As the kernel makes it; the same for questions of one length while the same models are loaded."""
+        key = situation.prompt_tokens, tuple(sorted(memory.held))
+        if key not in self._pools:
+            pricing = Pricing(
+                rates=self._rates,
+                resident={memory.models[number].name for number in memory.held},
+                disk_bytes_s=math.inf,
+                context=LONGEST,
+            )
+            self._pools[key] = Pool(
+                [
+                    candidate(card, situation, pricing, obstacle=None, memory_bytes=self._size)
+                    for card in self._cards
+                ]
+            )
+        return self._pools[key]
+
+    def _size(self, card: ModelCard) -> int:
+        return self._sizes[card.name]
 
     def _ask(self, model: str, worth: Mapping[str, float], budget: int, now: float) -> None:
         """One request through the residency, to its end; every effect is done at once."""

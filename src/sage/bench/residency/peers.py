@@ -39,13 +39,15 @@ class BestSingle:
 
 
 class Lru:
-    """The router chooses; the least recently used leaves (LocalAI, and most)."""
+    """The models are given for each question; the least recently used leaves (LocalAI, and most)."""
 
     name = "lru_knn"
 
-    def __init__(self, routed: Ints) -> None:
-        """``routed`` (questions,): the model for each question."""
+    def __init__(self, routed: Ints, name: str = "") -> None:
+        """``routed`` (questions,): the model for each question. ``name`` of the row, where it is another's
+        table of models."""
         self._routed = routed.tolist()
+        self.name = name or self.name
 
     def choose(self, row: int, _memory: Memory, _now: float) -> int:
         """As the router says."""
@@ -71,8 +73,12 @@ class Lru:
 
 
 class KeepAlive(Lru):
-    """Ollama's scheduler: five idle minutes and a model goes; for room, the shortest keep-alive first, which
-    is the same for all, so the first by name that is idle."""
+    """Ollama's scheduler (its FAQ on ``keep_alive``; ``findRunnerToUnload`` in its server/sched.go, 2024-26).
+
+    Modelled: a model goes five minutes after its last answer, the default; for room, models that are idle go
+    one by one until the new one fits, the shortest keep-alive first, and as it is the same for all, by name.
+    Not modelled, in its favour: at most three models are loaded, and memory is waited for after an unload.
+    """
 
     name = "keepalive"
     KEEP_S = 300.0
@@ -86,8 +92,12 @@ class KeepAlive(Lru):
 
 
 class MinEvictCost(Lru):
-    """llama-swap's matrix: of the sets that may be loaded together, the one with the model that costs the
-    least to get to. Here every set that fits may, and evicting costs the load to get it back."""
+    """llama-swap's matrix (``matrix`` and ``evict_costs`` in its docs/config.example.yaml, 2026).
+
+    Modelled: of the sets of models that may be loaded together, the one is taken for which leaving costs the
+    least. There a user writes the sets and the costs, 1 a model by default. Here every set that fits is
+    written down, and a model costs the seconds that loading it again takes: the best such file there is.
+    """
 
     name = "min_evict_cost"
 

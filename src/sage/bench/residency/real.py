@@ -18,13 +18,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from sage.bench.residency.learned import Trained, train
 from sage.bench.residency.peers import Lru
 from sage.bench.residency.simulate import Held, Memory, Policy, simulate
-from sage.bench.residency.streams import Stream, StreamKind, make_stream
-from sage.bench.residency.suite import DIAL, ROOM, Trained, train
-from sage.bench.residency.world import World, shipped_world
+from sage.bench.residency.streams import Stream, StreamKind
+from sage.bench.residency.suite import draw_stream, sage_settings
+from sage.bench.residency.world import ROOM, World, shipped_world
 from sage.bench.route_views import embed_texts, open_named_embedder
 from sage.config import ModelSettings, Settings
 from sage.errors import NotFound, UsageError, WeightsMissing
@@ -84,17 +83,7 @@ def run_real(
         trained = train(world, views, seed=0)
         rows = []
         for kind in STREAMS:
-            stream = make_stream(
-                kind,
-                trained.rest,
-                world.categories,
-                trained.expected,
-                [model.bytes for model in world.models],
-                budget=budget,
-                usual_s=trained.usual_s,
-                requests=requests,
-                random=np.random.default_rng(0),
-            )
+            stream = draw_stream(trained, kind, 0, budget=budget, requests=requests)
             for make in (_sage, _lru):
                 progress(f"{kind}, {make(trained).name}: {requests} requests")
                 told = simulate(world, stream, make(trained), budget=budget)
@@ -119,7 +108,7 @@ def run_real(
         "settings": {
             "budget_mb": round(budget / 1e6),
             "load_s": loads,
-            "dial": DIAL,
+            **sage_settings(),
             "calibration": f"median of {CALIBRATED} loads of each model, before the run",
         },
         "rows": rows,
@@ -127,7 +116,7 @@ def run_real(
 
 
 def _sage(trained: Trained) -> Policy:
-    return trained.sage(DIAL)
+    return trained.sage()
 
 
 def _lru(trained: Trained) -> Policy:

@@ -8,7 +8,6 @@ One answer is made at a time, as on a machine whose memory bandwidth is the limi
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -75,7 +74,6 @@ class Run:
     run_s: Floats
     cold_s: float
     violations: int
-    decide_s: Floats
 
 
 def simulate(world: World, stream: Stream, policy: Policy, *, budget: int) -> Run:
@@ -83,16 +81,14 @@ def simulate(world: World, stream: Stream, policy: Policy, *, budget: int) -> Ru
     memory = Memory(models=world.models, budget=budget)
     occupied = _Account({number: model.bytes for number, model in enumerate(world.models)}, budget)
     run_s = world.run_s
-    chosen, loads, waits, decided = [], [], [], []
+    chosen, loads, waits = [], [], []
     free_at = cold = 0.0
     for position, (row, at) in enumerate(zip(stream.rows.tolist(), stream.at.tolist(), strict=True)):
         now = max(at, free_at)
         for number in policy.expired(memory, now):
             del memory.held[number]
             occupied.gone(number)
-        began = time.perf_counter()
         model = policy.choose(row, memory, now)
-        decided.append(time.perf_counter() - began)
         load_s = 0.0
         if model not in memory.held:
             for number in policy.make_room(model, memory, now):
@@ -117,7 +113,6 @@ def simulate(world: World, stream: Stream, policy: Policy, *, budget: int) -> Ru
         run_s=run_s[rows, columns],
         cold_s=cold,
         violations=occupied.violations,
-        decide_s=np.array(decided),
     )
 
 

@@ -8,8 +8,8 @@ Owns: the four kinds of stream. Must not know: policies, memory.
                one to three questions each in turn: what makes a router swap back and forth
   day          bursts that come often by day and seldom at night, for three days
 
-Questions are drawn again and again from those given. Arrivals are random (exponential gaps), on average
-``SLACK`` times as far apart as a usual answer takes: a server that is busy two thirds of the time.
+Questions are drawn again and again from those given. Arrivals are random (exponential gaps), ``gap_s``
+apart on average, by ``day`` at noon.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ StreamKind = Literal["bursty", "uniform", "alternating", "day"]
 STREAMS: tuple[StreamKind, ...] = get_args(StreamKind)
 
 BURST = 25.0
-SLACK = 1.5
 DAYS = 3.0
 DAY_S = 86_400.0
 NIGHT = 0.02
@@ -55,12 +54,12 @@ def make_stream(
     sizes: Sequence[int],
     *,
     budget: int,
-    usual_s: float,
+    gap_s: float,
     requests: int,
     random: np.random.Generator,
 ) -> Stream:
     """``rows`` may be asked; ``categories`` (all questions); ``expected`` (all questions, models) says who is
-    best in a topic; ``usual_s`` seconds of a usual answer."""
+    best in a topic; ``gap_s`` seconds from one request to the next."""
     topics = [rows[np.array([categories[row] == name for row in rows])] for name in _names(rows, categories)]
     if kind == "uniform":
         chosen = random.choice(rows, requests)
@@ -69,8 +68,7 @@ def make_stream(
         chosen = _in_turn(pair, requests, random)
     else:
         chosen = _bursts(topics, requests, random)
-    gap = SLACK * usual_s
-    at = _by_day(requests, gap, random) if kind == "day" else np.cumsum(random.exponential(gap, requests))
+    at = _by_day(requests, gap_s, random) if kind == "day" else np.cumsum(random.exponential(gap_s, requests))
     return Stream(kind=kind, rows=chosen, at=at)
 
 
@@ -111,11 +109,12 @@ def _in_turn(pair: tuple[Ints, Ints], requests: int, random: np.random.Generator
 
 
 def _by_day(requests: int, gap: float, random: np.random.Generator) -> Floats:
-    """Arrivals whose density follows the sun; they fill the days, but come no closer than a server can bear.
+    """Arrivals whose density follows the sun; they fill the days, and come no closer than ``gap`` at noon,
+    where they are twice as dense as on average.
 
     A unit-rate process is bent by the inverse of the density's integral, read from a table.
     """
-    length = max(DAYS * DAY_S, gap * requests)
+    length = max(DAYS * DAY_S, 2.0 * gap * requests)
     clock = np.linspace(0.0, length, 24 * 60)
     light = 0.5 * (1.0 - np.cos(2.0 * math.pi * clock * DAYS / length))
     done = np.concatenate([[0.0], np.cumsum(NIGHT + (1.0 - NIGHT) * light[1:])])

@@ -25,7 +25,7 @@ from sage.errors import UsageError
 from sage.kernel.candidates import LOAD_FLOOR_S
 from sage.kernel.sense import count_tokens
 
-__all__ = ["Model", "World", "fitting", "folder_world", "shipped_world"]
+__all__ = ["ROOM", "Model", "World", "fitting", "folder_world", "shipped_world"]
 
 GB = 1e9
 
@@ -39,6 +39,9 @@ USUAL_ANSWER = 200.0
 
 BF16_TOLERANCE = 0.02
 """``memory_gb`` within this share of two bytes a parameter says nothing about how it would be served."""
+
+ROOM = 1.02
+"""Of the largest model: a budget that holds it, and seldom another beside it."""
 
 SIZES = "models.json: params_b in billions, or memory_gb of what the model occupies"
 
@@ -72,11 +75,21 @@ class World:
 
     @property
     def run_s(self) -> Floats:
-        """(questions, models) seconds that each answer takes: what it reads and what it writes."""
+        """(questions, models) seconds that each answer takes."""
+        return self.seconds(self.tokens)
+
+    def seconds(self, tokens: Floats) -> Floats:
+        """(questions, models) seconds for reading the question and writing so many ``tokens`` (questions,
+        models)."""
         read = np.array([1.0 / model.prompt_tok_s for model in self.models])
         write = np.array([1.0 / model.generate_tok_s for model in self.models])
-        seconds: Floats = self.prompt_tokens[:, None] * read + self.tokens * write
-        return seconds
+        return np.asarray(self.prompt_tokens[:, None] * read + tokens * write)
+
+    @property
+    def usual_budget(self) -> int:
+        """Bytes that hold the largest model, and of all models about a half."""
+        sizes = [model.bytes for model in self.models]
+        return round(max(ROOM * max(sizes), sum(sizes) / 2.0))
 
 
 def shipped_world(disk_bytes_s: float) -> World:
