@@ -14,7 +14,7 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_settings import (
@@ -32,6 +32,7 @@ __all__ = [
     "AtpSettings",
     "EventSettings",
     "IrpSettings",
+    "MetabolismSettings",
     "ModelSettings",
     "SelectorSettings",
     "Settings",
@@ -62,8 +63,29 @@ class AtpSettings(_Section):
     grant: float = Field(
         30.0,
         gt=0,
-        description="The most ATP set aside for one request. No further draft is begun beyond them; one that "
-        "takes longer than it should is charged all the same.",
+        description="The most ATP set aside for one request of usual salience in WAKE (FOCUS: twice, CRISIS: "
+        "a fifth). No further draft is begun beyond them; one that takes longer than it should is charged "
+        "all the same.",
+    )
+
+
+class MetabolismSettings(_Section):
+    """The state of the whole system: WAKE, FOCUS, REST, DREAM or CRISIS (sage state shows it)."""
+
+    state: Literal["auto", "WAKE", "FOCUS", "REST", "DREAM", "CRISIS"] = Field(
+        "auto", description='"auto" follows load, pressure and ATP; the name of a state holds it.'
+    )
+    focus_salience: float = Field(
+        0.7, ge=0, le=1, description="A request of this salience is focused on, while there are ATP."
+    )
+    rest_after_s: float = Field(60.0, gt=0, description="Seconds without a request before REST.")
+    dream_after_s: float = Field(
+        300.0, gt=0, description="Seconds without a request before DREAM, where something waits for sleep."
+    )
+    temperature_limit_c: float = Field(
+        0.0,
+        ge=0,
+        description="Degrees Celsius that count as too hot; 0: what the sensors say, else 100.",
     )
 
 
@@ -171,6 +193,7 @@ class Settings(BaseSettings):
     )
 
     atp: AtpSettings = AtpSettings()
+    metabolism: MetabolismSettings = MetabolismSettings()
     selector: SelectorSettings = SelectorSettings()
     irp: IrpSettings = IrpSettings()
     models: ModelSettings = ModelSettings()

@@ -197,3 +197,72 @@ def test_grants_of_turns_that_run_no_more_come_back(books: Books, db: Database, 
     assert balances(db).get("held:turn-ended", 0) == 0
     assert balances(db)["held:turn-running"] == 10_000_000
     assert books.balance() == pytest.approx(90.0)
+
+
+# --- recovery, folding ---
+
+
+def test_what_comes_back_follows_the_factor_from_when_it_changed(
+    books: Books, db: Database, clock: FakeClock
+) -> None:
+    books.grant("turn-1", want=80, need=0)
+    books.settle("turn-1", spent=80)
+    clock.advance(10)  # at 0.5 a second
+    books.recover_at(0.2)
+    assert books.recovery_per_s() == pytest.approx(0.1)
+    clock.advance(10)
+    assert open_again(db, clock).balance() == pytest.approx(26.0)
+    books.recover_at(2.0)
+    clock.advance(10)
+    assert books.balance() == pytest.approx(36.0)
+    balances(db)
+
+
+def test_a_factor_that_hardly_changes_is_not_written(books: Books, db: Database) -> None:
+    books.recover_at(1.02)
+    assert db.execute("SELECT count(*) FROM facts") == [(0,)]
+    books.recover_at(0.5)
+    assert books.recovery_per_s() == 0.25
+
+
+def test_folded_books_are_smaller_and_as_exact(
+    books: Books, db: Database, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sage.memory.books.FOLDED_AT_ONCE", 7)
+    for number in range(20):
+        books.grant(f"turn-{number}", want=5, need=0)
+        if number != 4:  # this one is held beyond the fold
+            books.settle(f"turn-{number}", spent=2)
+        clock.advance(1)
+    cutoff = clock.time()
+    clock.advance(1)
+    books.grant("turn-new", want=3, need=0)
+    before, written = balances(db), db.execute("SELECT count(*) FROM entries")[0][0]
+    gone = books.fold(cutoff)
+    left = db.execute("SELECT count(*) FROM entries")[0][0]
+    assert gone == written - left > 40
+    assert balances(db) == before
+    assert books.audit() == {}
+    opening = dict(db.execute("SELECT credit, amount FROM entries WHERE reason = 'opening'"))
+    assert set(opening) == {"budget", "spent", "held:turn-4"}
+    assert books.fold(cutoff) == 0
+    assert books.settle("turn-4", spent=1) == 1.0
+    clock.advance(1)
+    books.fold(clock.time())
+    assert set(balances(db)) == {"world", "budget", "spent", "held:turn-new"}
+
+
+def test_an_audit_tells_what_is_off(books: Books, db: Database) -> None:
+    books.grant("turn-1", want=5, need=0)
+    assert books.audit() == {}
+    db.execute("UPDATE accounts SET balance = balance + 7 WHERE name = 'budget'")
+    assert books.audit() == {"budget": 7, "sum": 7}
+
+
+def test_a_balance_can_be_read_where_nothing_can_be_written(
+    books: Books, home: Path, clock: FakeClock
+) -> None:
+    books.grant("turn-1", want=30, need=0)
+    clock.advance(-DAY)
+    with Database(home / "sage.db", read_only=True) as db:
+        assert open_again(db, clock).balance() == 70.0

@@ -13,11 +13,17 @@ from typing import Any, TypeVar
 
 from sage.clock import Clock
 from sage.config import AtpSettings
-from sage.economy.ledger import BUDGET, Ledger, held
+from sage.economy.ledger import BUDGET, WORLD, Ledger, held
 from sage.memory.db import Database
 from sage.memory.verbatim import TurnStatus, VerbatimStore
 
 __all__ = ["Books", "Ending"]
+
+NET = (
+    "SELECT name, sum(amount) FROM (SELECT credit AS name, amount FROM entries {where}"
+    " UNION ALL SELECT debit, -amount FROM entries {where}) GROUP BY name"
+)
+"""What entries add up to, by account."""
 
 T = TypeVar("T")
 
@@ -25,6 +31,13 @@ RATE_WEIGHT = 0.3
 """How much the newest measurement counts: rates follow a machine that warms up or gets busy."""
 
 RECOVERED_AT = "atp.recovered_at"
+RECOVERY_FACTOR = "atp.recovery_factor"
+
+FACTOR_STEP = 0.05
+"""Changes of the recovery factor that are smaller are not worth a write."""
+
+FOLDED_AT_ONCE = 10_000
+"""Entries folded in one transaction: tens of milliseconds, in which other processes wait."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,9 +88,23 @@ class Books:
             ledger = self._ledger()
             recovered = self._recovered(ledger)
             ledger.recover(recovered, capacity=self._atp.capacity)
-        if recovered < 0.0:  # or nothing would recover until the clock has caught up
+        # Or nothing would recover until the clock has caught up.
+        if recovered < 0.0 and not self._db.read_only:
             self._change(lambda _ledger: None)
         return ledger.balance()
+
+    def recovery_per_s(self) -> float:
+        """ATP that come back each second now."""
+        return self._atp.recovery_per_s * self._factor()
+
+    def recover_at(self, factor: float) -> None:
+        """From now on let ``factor`` times ``atp.recovery_per_s`` come back, also while no process runs. What
+        time has brought so far came at the old rate."""
+        if abs(factor - self._factor()) < FACTOR_STEP:
+            return
+        with self._db.transaction():
+            self._change(lambda _ledger: None)
+            self._note(RECOVERY_FACTOR, repr(factor))
 
     def grant(self, turn_id: str, *, want: float, need: float) -> float:
         """See :meth:`Ledger.grant`."""
@@ -110,6 +137,52 @@ class Books:
         for (turn_id,) in rows:
             self.settle(turn_id, spent=0.0)
 
+    def audit(self) -> dict[str, int]:
+        """Micro-ATP by which each account differs from what its entries add up to, and ``sum`` for what all
+        accounts together differ from 0. Empty: the books are exact. Reads every entry."""
+        with self._db.transaction(write=False):
+            accounts = dict(self._db.execute("SELECT name, balance FROM accounts"))
+            moved = dict(self._db.execute(NET.format(where="")))
+        off = {name: accounts.get(name, 0) - moved.get(name, 0) for name in accounts | moved}
+        off["sum"] = sum(accounts.values())
+        return {name: amount for name, amount in off.items() if amount}
+
+    def fold(self, before: float) -> int:
+        """Put opening balances in the place of entries made before a time; returns how many entries went.
+
+        No balance changes, and the audit stays exact. Folded a piece at a time, each in a transaction of its
+        own, so that it can be stopped anywhere.
+        """
+        gone = 0
+        while went := self._fold_some(before):
+            gone += went
+        return gone
+
+    def _fold_some(self, before: float) -> int:
+        """One piece; 0 where it would only write what is there."""
+        with self._db.transaction():
+            old = "SELECT id, at FROM entries WHERE at < ?1 ORDER BY id LIMIT ?2"
+            last, at, count = self._db.execute(
+                f"SELECT max(id), max(at), count(*) FROM ({old})",  # noqa: S608  text of ours
+                (before, FOLDED_AT_ONCE),
+            )[0]
+            if not count:
+                return 0
+            where = "WHERE at < ?1 AND id <= ?2"
+            net = [row for row in self._db.execute(NET.format(where=where), (before, last)) if row[1]]
+            opening = [(name, amount) for name, amount in net if name != WORLD]
+            if count <= len(opening):
+                return 0
+            self._db.execute(f"DELETE FROM entries {where}", (before, last))  # noqa: S608
+            for name, amount in opening:
+                debit, credit = (WORLD, name) if amount > 0 else (name, WORLD)
+                self._db.execute(
+                    "INSERT INTO entries (at, turn_id, debit, credit, amount, reason)"
+                    " VALUES (?, '', ?, ?, ?, 'opening')",
+                    (at, debit, credit, abs(amount)),
+                )
+            return int(count) - len(opening)
+
     def _change(self, event: Callable[[Ledger], T]) -> T:
         """One business event: recover what time brought, apply it, write entries and balances."""
         with self._db.transaction():
@@ -117,11 +190,7 @@ class Books:
             ledger.recover(self._recovered(ledger), capacity=self._atp.capacity)
             result = event(ledger)
             now = self._clock.time()
-            self._db.execute(
-                "INSERT INTO facts (name, value) VALUES (?, ?)"
-                " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
-                (RECOVERED_AT, repr(now)),
-            )
+            self._note(RECOVERED_AT, repr(now))
             for entry in ledger.entries:
                 self._db.execute(
                     "INSERT INTO entries (at, turn_id, debit, credit, amount, reason)"
@@ -149,7 +218,22 @@ class Books:
         Counted by the wall clock, because processes come and go. Negative where it went back, which brings
         nothing; when it goes forward again, the same hours count twice: rather that than an empty budget.
         """
-        rows = self._db.execute("SELECT value FROM facts WHERE name = ?", (RECOVERED_AT,))
-        if not rows or BUDGET not in ledger.balances:
+        since = self._noted(RECOVERED_AT)
+        if since is None or BUDGET not in ledger.balances:
             return self._atp.capacity
-        return (self._clock.time() - float(rows[0][0])) * self._atp.recovery_per_s
+        return (self._clock.time() - since) * self.recovery_per_s()
+
+    def _factor(self) -> float:
+        noted = self._noted(RECOVERY_FACTOR)
+        return 1.0 if noted is None else noted
+
+    def _noted(self, name: str) -> float | None:
+        rows = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,))
+        return float(rows[0][0]) if rows else None
+
+    def _note(self, name: str, value: str) -> None:
+        self._db.execute(
+            "INSERT INTO facts (name, value) VALUES (?, ?)"
+            " ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+            (name, value),
+        )
