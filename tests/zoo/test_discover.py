@@ -201,28 +201,18 @@ def test_a_file_with_the_hash_of_a_card_is_that_model(home: Path, tmp_path: Path
     assert look(home, tmp_path / "o", catalog=catalog)["gemma-270m"].known_as == "", "its name alone says it"
 
 
-def test_no_file_of_another_size_is_hashed(
-    home: Path, tmp_path: Path, sound: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sage.zoo.discover.sha256_of", lambda path: pytest.fail(f"{path} was hashed"))
-    put(tmp_path / "tiny.gguf", sound)
-    assert look(home, tmp_path)["tiny"].new
-
-
-def test_the_name_of_a_blob_spares_reading_it_and_proves_nothing(
+def test_only_a_file_that_may_be_a_known_one_is_hashed(
     home: Path, tmp_path: Path, sound: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     digest, hashed = hashlib.sha256(sound).hexdigest(), list[Path]()
-    monkeypatch.setattr("sage.zoo.discover.sha256_of", lambda path: str(hashed.append(path) or digest))
+    monkeypatch.setattr("sage.zoo.discover.sha256_of", hashed.append)
     known = replace(every_card(home)["gemma-3-270m"], sha256=digest, bytes=len(sound))
-    blobs = tmp_path / "models--a--b" / "blobs"
-    link = tmp_path / "models--a--b" / "snapshots" / "abcdef" / "x.gguf"
-    link.parent.mkdir(parents=True)
-    for name, read, same in (("0" * 64, False, ""), (digest, True, known.name)):
+    link = tmp_path / "x.gguf"
+    for name, size, read in (("0" * 64, 0, False), (digest, 1, False), (digest, 0, True)):
         link.unlink(missing_ok=True)
-        link.symlink_to(put(blobs / name, sound))
-        (one,) = look(home, tmp_path, catalog={known.name: known}).values()
-        assert (bool(hashed), one.known_as) == (read, same)
+        link.symlink_to(blob := put(tmp_path / "blobs" / name, sound))
+        look(home, link, catalog={known.name: replace(known, bytes=len(sound) + size)})
+        assert hashed == [blob] * read
 
 
 def test_a_find_that_contradicts_a_card_does_not_become_it(home: Path, tmp_path: Path) -> None:
