@@ -103,8 +103,10 @@ class SelectorSettings(_Section):
     price_unit: PriceUnit = Field(
         "atp", description='What a price counts: "atp", "seconds", "tokens", "usd".'
     )
-    price_scale: float = Field(
-        10.0, gt=0, description="The price, in that unit, at which cheapness is one half (at dial 0.5)."
+    price_scale: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
+        "auto",
+        description='The price, in that unit, at which cheapness is one half (at dial 0.5); "auto" is three '
+        "times what a usual answer costs the models that are here, as of the first request.",
     )
     prior_strength: float = Field(
         10.0, gt=0, description="How many outcomes the card's published quality counts for."

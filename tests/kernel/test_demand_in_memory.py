@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
+from sage.config import ModelSettings, SelectorSettings, Settings
 from sage.errors import LoadFailed
 from sage.kernel.candidates import Pricing, candidate
 from sage.kernel.sense import Request
@@ -45,6 +46,10 @@ def test_the_model_whose_load_is_paid_is_loaded_between_turns(
     kernel = make_kernel(
         make_card("quick", prior=0.6, rates=at_once),
         make_card("good", prior=0.9, rates=at_once | {"load_s": Figure(value=6.2)}),
+        settings=Settings(
+            models=ModelSettings(stop_timeout_s=0.5),
+            selector=SelectorSettings(explore_share=0.0, price_scale=10.0),
+        ),
     )
     kernel.anticipate()
     assert kernel.host.resident() == {}
@@ -56,6 +61,25 @@ def test_the_model_whose_load_is_paid_is_loaded_between_turns(
         time.sleep(0.05)
     assert set(kernel.host.resident()) == {"quick", "good"}
     assert kernel.tick(ask()).model == "good"
+
+
+def test_what_is_dear_is_told_from_who_is_here(
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
+) -> None:
+    """A machine ten times as fast has a scale of a tenth; a number in the settings stands."""
+
+    def scale(rate: float, **selector: float) -> float:
+        rates = {name: Figure(value=rate) for name in ("prompt_tok_s", "generate_tok_s")}
+        chosen = SelectorSettings(explore_share=0.0, **selector)  # type: ignore[arg-type]
+        settings = Settings(models=ModelSettings(stop_timeout_s=0.5), selector=chosen)
+        kernel = make_kernel(make_card(f"one-{rate:g}", rates=rates), settings=settings)
+        rule = kernel.tick(ask()).decision.rule
+        assert rule is not None
+        return rule.scale
+
+    assert scale(10.0) == pytest.approx(3.0 * (128 + 64) / 10.0)
+    assert scale(100.0) == pytest.approx(3.0 * (128 + 64) / 100.0)
+    assert scale(100.0, price_scale=7.0) == 7.0
 
 
 def test_who_rests_is_no_candidate_and_says_until_when(make_card: MakeCard) -> None:

@@ -39,9 +39,9 @@ DIALS: Mapping[str, float] = {"fast": 0.1, "balanced": 0.5, "deep": 1.0}
 LEAST_PERMISSION = 1e-9
 """Nothing is divided by less."""
 
-USUAL_ANSWERS = 10.0
-"""How many usual answers halve cheapness at the middle of the dial, where nobody sets a price: what was 10 ATP
-on two cores with models of 100 to 500 MB (docs/adr/0011)."""
+USUAL_ANSWERS = 3.0
+"""How many usual answers halve cheapness at the middle of the dial, where nobody sets a price (development
+data, docs/adr/0011)."""
 
 LOAD_DIAL = 0.75
 """Beyond this a load grows no cheaper: whoever wants quality alone waits for it all the same, and so do the

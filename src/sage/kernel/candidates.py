@@ -10,16 +10,21 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sage.errors import LoadFailed, SageError
-from sage.types import Candidate, Situation
+from sage.types import ANY_KIND, Candidate, Situation
 from sage.zoo.card import ModelCard
 
-__all__ = ["Pricing", "answer_tokens", "candidate"]
+__all__ = ["USUAL", "Pricing", "answer_tokens", "candidate"]
 
 LOAD_FLOOR_S = 0.3
 """Starting a worker process and its library, before a byte of weights is read."""
 
 USUAL_ANSWER_TOKENS = 64
 """Length of an answer before any was measured."""
+
+USUAL = Situation(
+    messages=(), kind=ANY_KIND, prompt_tokens=128, max_tokens=2**20, session="", needs=frozenset()
+)
+"""A usual piece of work: what it costs here says what is dear."""
 
 GUESS: Mapping[str, float] = {"prompt_tok_s": 200.0, "generate_tok_s": 30.0}
 """Rates of a model that nobody has measured: those of half a billion weights in 4 bits on two cores."""
@@ -60,7 +65,8 @@ def candidate(
             f"it failed lately and rests for {seconds:.0f} s more", mend="sage logs shows why it failed"
         )
     resident = card.name in pricing.resident
-    answer = _measured_or(card, pricing, answer_tokens(situation.kind), USUAL_ANSWER_TOKENS)
+    usual = _measured_or(card, pricing, answer_tokens(ANY_KIND), USUAL_ANSWER_TOKENS)
+    answer = _measured_or(card, pricing, answer_tokens(situation.kind), usual)
     room = card.room(pricing.context)
     tokens = min(situation.prompt_tokens + situation.context_tokens, room)
     run_s = tokens / _measured_or(card, pricing, "prompt_tok_s", GUESS["prompt_tok_s"])

@@ -22,7 +22,7 @@ from sage.kernel.weighing import Weighing
 from sage.memory.books import Books
 from sage.memory.recall import newest_that_fit
 from sage.memory.verbatim import VerbatimStore
-from sage.types import Completion, Decision, Failure, GenerationRequest, Message, Piece
+from sage.types import ANY_KIND, Completion, Decision, Failure, GenerationRequest, Message, Piece
 from sage.zoo.card import ModelCard
 from sage.zoo.fallback import first_that_answers
 from sage.zoo.host import Answer, Host
@@ -123,6 +123,7 @@ class Drafting:
             ("prompt_tok_s", completion.prompt_tok_s if situation.schema is None else None),
             ("generate_tok_s", completion.generate_tok_s),
             (answer_tokens(situation.kind), float(completion.completion_tokens) or None),
+            (answer_tokens(ANY_KIND), float(completion.completion_tokens) or None),
         ]
         if completion.ended:
             self.books.measure(name, measured)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from sage.config import Settings
 from sage.economy.context import Context
 from sage.economy.demand import Demand
 from sage.economy.filters import Limits as Spending
+from sage.economy.permission import usual_scale
 from sage.economy.pool import Pool
 from sage.economy.selector import FrontierPoint, Selector
 from sage.errors import DeadlineExceeded, Interrupted, SageError
@@ -27,7 +28,7 @@ from sage.events import AtpSettled, EventBus, OutcomeRecorded, TurnEnded, TurnSt
 from sage.irp.engine import refine
 from sage.irp.plugins.language import Drafts, LanguagePlugin
 from sage.irp.protocol import Limits, Refined
-from sage.kernel.candidates import Pricing, candidate
+from sage.kernel.candidates import USUAL, Pricing, candidate
 from sage.kernel.drafting import Drafting, OnPiece, announce
 from sage.kernel.judge import judge
 from sage.kernel.learning import Stores, keep, learn
@@ -98,11 +99,17 @@ class Kernel:
         self._surroundings = surroundings
         self._random = np.random.default_rng()
         self._demand = Demand()
-        self._selector = Selector(
-            hot_bonus=settings.selector.hot_bonus,
-            price_scale=settings.selector.price_scale,
-            form=settings.selector.form,
-            unit=settings.selector.price_unit,
+
+    @cached_property
+    def _selector(self) -> Selector:
+        """Made with the first request: what is dear depends on the models that are here."""
+        settings = self.settings.selector
+        scale = settings.price_scale
+        if scale == "auto":
+            pool = Pool(self._candidates(USUAL, pinned=None))
+            scale = usual_scale(pool.runs[settings.price_unit][pool.open])
+        return Selector(
+            hot_bonus=settings.hot_bonus, price_scale=scale, form=settings.form, unit=settings.price_unit
         )
 
     def tick(
