@@ -31,7 +31,7 @@ def estimate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Memory before loading, and whether it is free."""
+    """Say what memory a model will take, and whether that is free."""
     show_estimate(name, context, as_json=as_json)
 
 

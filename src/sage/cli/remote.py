@@ -40,7 +40,10 @@ def add(
         typer.Option("--context", min=1, help="Tokens it holds; left out: what the server says."),
     ] = None,
 ) -> None:
-    """Add a model that a server runs: vLLM, Ollama, llama-server, LM Studio, another SAGE."""
+    """Add a model that a server runs.
+
+    The server (vLLM, Ollama, llama-server, LM Studio, another SAGE) is asked for its list of models.
+    """
     from dataclasses import replace
 
     from sage.cli.render import console, notes

@@ -91,7 +91,10 @@ def list_(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """The models on this machine and the default ones; with --all, every known model."""
+    """List the models that are here, and the default ones.
+
+    Where a terminal is narrow, licences are left out.
+    """
     from sage.cli.render import emit_json, notes, print_table
     from sage.config import sage_home
     from sage.zoo.catalog import every_card

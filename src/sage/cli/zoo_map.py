@@ -35,13 +35,18 @@ def discover(
             show_default=False,
         ),
     ] = None,
-    add: Annotated[bool, typer.Option("--add", help="Make the models found known to SAGE.")] = False,
+    add: Annotated[
+        bool, typer.Option("--add", help="Write cards for what is new, so that SAGE may choose it.")
+    ] = False,
     name: Annotated[
         str, typer.Option("--name", help="What to call the one model at PATH.", metavar="NAME")
     ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Find models that Hugging Face, Ollama, LM Studio or you have put on this machine. Nothing is copied."""
+    """Find models that other programs have put on this machine.
+
+    Without a PATH: in the stores of Hugging Face, Ollama and LM Studio. Nothing is copied or changed.
+    """
     import os
 
     from sage.config import sage_home
@@ -268,7 +273,10 @@ def inventory(
     markdown: Annotated[bool, typer.Option("--markdown", help="A Markdown document on stdout.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """The map of all models: sizes, states, speeds, and who is best at what, from measurements alone."""
+    """Map all models: size, state, speed, and who is best at what.
+
+    Who is best is told by measurements alone.
+    """
     from dataclasses import asdict
 
     from sage.cli.render import emit_json
