@@ -96,6 +96,18 @@ def tick(
 
 
 @app.command()
+def ledger(
+    out: Out = None,
+    events: Annotated[int, typer.Option(min=1000, metavar="N", help="Random events.")] = 1_000_000,
+) -> None:
+    """Random ATP events with crashes: do the books stay exact?"""
+    from sage.bench.ledger import measure_ledger
+
+    rows = [measure_ledger(events=events, progress=_say)]
+    _report(out, "ledger", f"sage bench ledger --events {events}", {"events": events}, rows)
+
+
+@app.command()
 def select(
     out: Out = None,
     outcomes: Annotated[
