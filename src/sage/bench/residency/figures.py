@@ -31,14 +31,13 @@ MOST_MODELS = 3
 
 POLICIES: Mapping[str, str] = {
     "sage": "chooses model and memory together, with the settings of a new installation",
-    "sage_tuned": "the same with a price scale that suits these answers, chosen on development data",
     "sage:deep": "with the dial at 1 and the settings of a new installation: the best answers",
     "lru_knn": "a router by nearest neighbours for quality alone; the least recently used model leaves",
     "keepalive": "that router; five idle minutes and a model leaves, for room the first by name (Ollama)",
     "min_evict_cost": "that router; who is quickest to load again leaves (llama-swap's sets and costs)",
     "gdsf": "that router; GreedyDual-Size-Frequency",
     "belady": "that router with the fewest loads there can be, by who knows the future",
-    "costaware_knn": "ablation: the router weighs time as sage_tuned does and knows no memory; LRU",
+    "costaware_knn": "ablation: the router weighs time as sage does and knows no memory; LRU",
     "fixed_set": "ablation: that cost-aware router, among the best set of models that fits; it never swaps",
     "best_single_resident": "the model that was best on the history, for everything",
 }

@@ -60,7 +60,7 @@ def run_grid(
                 trained = train(world, views, seed)
                 for kind in STREAMS:
                     stream = draw_stream(trained, kind, seed, budget=budget, requests=options.requests)
-                    for name, found in measure_policies(trained, stream, budget, deep=False):
+                    for name, found in measure_policies(trained, stream, budget):
                         measured[kind][name].append(found)
             rows += [_cell(budget_gb, disk_gb_s, kind, policies) for kind, policies in measured.items()]
             progress(f"{budget_gb:g} GB, {disk_gb_s:g} GB/s: {time.perf_counter() - began:.0f} s")

@@ -23,17 +23,13 @@ from sage.bench.sage_policy import book_of
 from sage.config import SelectorSettings
 from sage.economy.permission import cheapness, price_scale_at, usual_scale
 
-__all__ = ["SELECTOR", "TUNED", "Trained", "best_set", "train"]
+__all__ = ["SELECTOR", "Trained", "best_set", "train"]
 
 SHARE_NEAR = 20
 """Neighbours of the router: one in so many of the history, 10 at least, at most what suits thousands."""
 
 SELECTOR = SelectorSettings()
 """What a user gets who sets nothing."""
-
-TUNED = 3.0
-"""A price scale in answers of the middle model: chosen on the development part of MMLU-Pro, where 2 to 6 are
-alike; RouterDC's models, of one size, do not tell scales apart."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -56,8 +52,8 @@ class Trained:
 
     @property
     def permitted(self) -> Floats:
-        """(questions, models) expected quality x cheapness, as SAGE weighs them when tuned."""
-        scale = price_scale_at(self.tuned_scale, SELECTOR.dial)
+        """(questions, models) expected quality x cheapness, as SAGE weighs them."""
+        scale = price_scale_at(self.usual_scale, SELECTOR.dial)
         return np.asarray(self.expected * cheapness(self.run_s, scale=scale))
 
     @property
@@ -66,18 +62,7 @@ class Trained:
         given = SELECTOR.price_scale
         return given if isinstance(given, float) else usual_scale(self.run_s.mean(0))
 
-    @property
-    def tuned_scale(self) -> float:
-        """``TUNED`` times what an answer of the middle model takes, in ATP."""
-        return TUNED * float(np.median(self.run_s.mean(0)))
-
-    def sage(
-        self,
-        name: str = "sage",
-        *,
-        dial: float = SELECTOR.dial,
-        price_scale: float | None = None,
-    ) -> Sage:
+    def sage(self, name: str = "sage", *, dial: float = SELECTOR.dial) -> Sage:
         """SAGE as of the end of the history, with nothing loaded; without more, as a new installation."""
         world, queries = self.world, self.arena.train
         return Sage(
@@ -86,7 +71,7 @@ class Trained:
             self.arena.test.contexts,
             book_of(self.arena.codebook, queries, world.scores[self.history], [m.name for m in world.models]),
             dial=dial,
-            price_scale=self.usual_scale if price_scale is None else price_scale,
+            price_scale=self.usual_scale,
             hot_bonus=SELECTOR.hot_bonus,
             name=name,
         )

@@ -21,7 +21,7 @@ import numpy as np
 from sage.bench.residency.belady import fewest_loads
 from sage.bench.residency.claims import CLAIMS, Judged, judge
 from sage.bench.residency.figures import DEFINITIONS, POLICIES, WATTS, figures, models_needed, summary
-from sage.bench.residency.learned import SELECTOR, TUNED, Trained, train
+from sage.bench.residency.learned import SELECTOR, Trained, train
 from sage.bench.residency.peers import BestSingle, Clairvoyant, Gdsf, KeepAlive, Lru, MinEvictCost
 from sage.bench.residency.simulate import Policy, simulate
 from sage.bench.residency.streams import STREAMS, Stream, StreamKind, make_stream
@@ -52,7 +52,7 @@ keeps up. By ``day``: at noon."""
 
 USUAL_BUDGET_GB, MOST_GB = 8.0, 1e6
 
-JUDGED = ("sage", "sage_tuned")
+JUDGED = ("sage", "sage:deep")
 
 Figures = dict[str, float]
 
@@ -103,7 +103,7 @@ def run_residency(
         gaps.append(gap_s(trained))
         for kind in STREAMS:
             stream = draw_stream(trained, kind, seed, budget=budget, requests=options.requests)
-            for name, found in measure_policies(trained, stream, budget, deep=True):
+            for name, found in measure_policies(trained, stream, budget):
                 measured[kind][name].append(found)
             progress(f"seed {seed + 1} of {options.seeds}, {kind}: {time.perf_counter() - began:.0f} s")
     return {
@@ -147,8 +147,7 @@ def sage_settings() -> Mapping[str, Any]:
         "dial": SELECTOR.dial,
         "price_scale": SELECTOR.price_scale,
         "hot_bonus": SELECTOR.hot_bonus,
-        "tuned": f"price_scale is {TUNED:g} x the usual answer of the middle model, chosen on development "
-        "data; so were the constants of SAGE (docs/adr/0011)",
+        "chosen_on": "development data, as were the constants of docs/adr/0011",
     }
 
 
@@ -178,17 +177,14 @@ def draw_stream(trained: Trained, kind: StreamKind, seed: int, *, budget: int, r
     )
 
 
-def measure_policies(
-    trained: Trained, stream: Stream, budget: int, *, deep: bool
-) -> Iterator[tuple[str, Figures]]:
-    """Every policy over one stream; with SAGE at its best end of the dial too, where ``deep``."""
+def measure_policies(trained: Trained, stream: Stream, budget: int) -> Iterator[tuple[str, Figures]]:
+    """Every policy over one stream."""
     sizes = [model.bytes for model in trained.world.models]
     asked = trained.routed[stream.rows].tolist()
     plan = fewest_loads(asked, sizes, budget)
     policies: list[Policy] = [
         trained.sage(),
-        trained.sage("sage_tuned", price_scale=trained.tuned_scale),
-        *([trained.sage("sage:deep", dial=DIALS["deep"])] if deep else []),
+        trained.sage("sage:deep", dial=DIALS["deep"]),
         Lru(trained.routed),
         KeepAlive(trained.routed),
         MinEvictCost(trained.routed),
