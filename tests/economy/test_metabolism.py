@@ -147,6 +147,18 @@ def test_noise_about_a_threshold_moves_the_state_once_at_most(strain: int, data:
     assert len(visited) == len(set(visited)), visited
 
 
+@pytest.mark.parametrize("strain", range(len(STRAINS)))
+def test_every_step_is_taken_back_well_below_where_it_was_taken(strain: int) -> None:
+    """By a twentieth of the whole at least; a need is passed after tiredness, and over before it."""
+    of = STRAINS[strain]
+    whole = of.need.above if of.need.above > 1.0 else 1.0
+    for band in (of.tired, of.need):
+        assert band is None or band.above - band.below >= 0.0499 * whole
+    if of.tired:
+        assert of.tired.above < of.need.above
+        assert of.tired.below < of.need.below
+
+
 @given(noise=st.lists(st.floats(-0.09, 0.09), min_size=30, max_size=30), centre=st.sampled_from([0.5, 0.7]))
 def test_noise_of_salience_moves_the_state_once_at_most(noise: list[float], centre: float) -> None:
     for start in ("WAKE", "FOCUS"):

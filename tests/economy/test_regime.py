@@ -42,11 +42,12 @@ def test_every_state_has_a_regime_and_crisis_has_the_least() -> None:
     assert crisis.background == "none"
 
 
-@given(want=amounts, balance=amounts, salience=anything, state=st.sampled_from(STATES))
+@given(want=amounts, usual=amounts, balance=amounts, salience=anything, state=st.sampled_from(STATES))
 def test_a_grant_is_never_negative_nor_more_than_there_is(
-    want: float, balance: float, salience: float, state: str
+    want: float, usual: float, balance: float, salience: float, state: str
 ) -> None:
-    given_atp = grant(state, want=want, salience=salience, balance=balance)
+    regime = REGIMES[state]  # type: ignore[index]
+    given_atp = grant_for(want, usual=usual, salience=salience, regime=regime, balance=balance)
     assert 0.0 <= given_atp <= min(want, balance)
     assert given_atp >= min(want, balance, LEAST_GRANT), "what is cheap is begun in every state"
 
