@@ -104,7 +104,7 @@ class SelectorSettings(_Section):
         "atp", description='What a price counts: "atp", "seconds", "tokens", "usd".'
     )
     price_scale: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
-        "auto",
+        10.0,
         description='The price, in that unit, at which cheapness is one half (at dial 0.5); "auto" is three '
         "times what a usual answer costs the models that are here, as of the first request.",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import pytest
 
@@ -66,20 +67,20 @@ def test_the_model_whose_load_is_paid_is_loaded_between_turns(
 def test_what_is_dear_is_told_from_who_is_here(
     make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
 ) -> None:
-    """A machine ten times as fast has a scale of a tenth; a number in the settings stands."""
+    """Where a machine is ten times as fast, the scale is a tenth; a number in the settings stands."""
 
-    def scale(rate: float, **selector: float) -> float:
+    def scale(rate: float, price_scale: float | Literal["auto"]) -> float:
         rates = {name: Figure(value=rate) for name in ("prompt_tok_s", "generate_tok_s")}
-        chosen = SelectorSettings(explore_share=0.0, **selector)  # type: ignore[arg-type]
+        chosen = SelectorSettings(explore_share=0.0, price_scale=price_scale)
         settings = Settings(models=ModelSettings(stop_timeout_s=0.5), selector=chosen)
         kernel = make_kernel(make_card(f"one-{rate:g}", rates=rates), settings=settings)
         rule = kernel.tick(ask()).decision.rule
         assert rule is not None
         return rule.scale
 
-    assert scale(10.0) == pytest.approx(3.0 * (128 + 64) / 10.0)
-    assert scale(100.0) == pytest.approx(3.0 * (128 + 64) / 100.0)
-    assert scale(100.0, price_scale=7.0) == 7.0
+    assert scale(10.0, "auto") == pytest.approx(3.0 * (128 + 64) / 10.0)
+    assert scale(100.0, "auto") == pytest.approx(3.0 * (128 + 64) / 100.0)
+    assert scale(100.0, 7.0) == 7.0
 
 
 def test_who_rests_is_no_candidate_and_says_until_when(make_card: MakeCard) -> None:
