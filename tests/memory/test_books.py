@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -266,3 +268,28 @@ def test_a_balance_can_be_read_where_nothing_can_be_written(
     clock.advance(-DAY)
     with Database(home / "sage.db", read_only=True) as db:
         assert open_again(db, clock).balance() == 70.0
+
+
+def test_a_process_that_is_killed_leaves_exact_books(home: Path, clock: FakeClock) -> None:
+    told, spender = 0, Path(__file__).with_name("spender.py")
+    for seed in range(4):
+        process = subprocess.Popen(
+            [sys.executable, str(spender), str(home / "sage.db"), str(seed)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout
+        told += sum(int(process.stdout.readline()) for _ in range(5 + seed * 7))
+        process.kill()
+        with process.stdout:
+            rest = process.stdout.read().splitlines()
+        process.wait()
+        told += sum(int(line) for line in rest)
+        with Database(home / "sage.db") as db:
+            books = open_again(db, clock)
+            books.release_ended()
+            assert books.audit() == {}
+            found = balances(db)
+            assert set(found) <= {"world", "budget", "spent"}
+            assert found["spent"] >= told > 0
+            assert found["budget"] >= 0
