@@ -70,9 +70,9 @@ class Machine:
 @pytest.fixture
 def machine(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
     machine = Machine(home)
-    monkeypatch.setattr("sage.zoo.owner.occupied", machine.occupied)
-    for place in ("owner", "host"):
-        monkeypatch.setattr(f"sage.zoo.{place}.peak_bytes", lambda pid: machine.occupied(pid).bytes)
+    for place in ("owner", "process"):
+        monkeypatch.setattr(f"sage.zoo.{place}.occupied", machine.occupied)
+    monkeypatch.setattr("sage.zoo.process.peak_bytes", lambda pid: machine.occupied(pid).bytes)
     yield machine
     machine.host.close()
     assert psutil.Process().children() == []
@@ -142,12 +142,10 @@ def test_a_measurement_that_fails_does_not_keep_a_model_busy(
         raise OSError("no descriptors are left")
 
     with monkeypatch.context() as patched:
-        patched.setattr("sage.zoo.host.peak_bytes", broken)
+        patched.setattr("sage.zoo.process.peak_bytes", broken)
         with pytest.raises(OSError, match="descriptors"):
             machine.ask(card("a"))
-    assert not any(model.busy for model in machine.host.picture.models)
-    with monkeypatch.context() as patched:
-        patched.setattr("sage.zoo.owner.peak_bytes", broken)
+        assert not any(model.busy for model in machine.host.picture.models)
         with pytest.raises(SageError):
             machine.ask(card("b"))
         assert len(psutil.Process().children()) == 1

@@ -16,8 +16,11 @@ from sage.clock import FakeClock
 from sage.config import ModelSettings
 from sage.errors import DoesNotFit, Interrupted, SageError, WeightsMissing
 from sage.events import Event, EventBus, LoadFinished, LoadProgress, LoadStarted, RoomAwaited, Unloaded
+from sage.hardware.budget import budget_bytes
+from sage.hardware.probe import Memory
 from sage.types import GenerationRequest, Message
 from sage.zoo.card import ModelCard
+from sage.zoo.footprint import SETTLED
 from sage.zoo.host import Host
 
 GB = 1_000_000_000
@@ -294,3 +297,34 @@ def test_after_the_end_nothing_is_loaded(home: Path) -> None:
     with pytest.raises(Interrupted):
         zoo.ask(card("a"))
     assert zoo.events == []
+
+
+def test_what_lies_on_a_gpu_is_part_of_what_a_model_takes(zoo: Zoo) -> None:
+    gpu = card("g", device_mb=400)
+    zoo.host.load(gpu)
+    assert 0.4 * GB < zoo.host.resident()["g"] < GB
+    for _ in range(SETTLED):
+        zoo.ask(gpu, request=LONG)
+    assert 1.6 * GB < zoo.host.picture.used < 1.9 * GB
+    zoo.host.unload("g")
+    assert zoo.host.occupied_bytes() == 0
+
+
+def test_what_lies_on_a_gpu_takes_no_memory_of_the_machine(home: Path) -> None:
+    def room(limit_gb: float) -> int:
+        host = Host(
+            home,
+            ModelSettings(stop_timeout_s=1.0),
+            free_bytes=lambda: budget_bytes(
+                Memory(20 * GB, 12 * GB), limit_gb, loaded=host.occupied_bytes(), mapped=host.mapped_bytes()
+            ),
+            estimate=lambda _card: 8 * GB,
+        )
+        try:
+            host.load(card("g", device_mb=8000))
+            return host.picture.budget - host.picture.used
+        finally:
+            host.close()
+
+    assert 9.5 * GB < room(0.0) <= 10 * GB
+    assert room(10.0) <= 2 * GB

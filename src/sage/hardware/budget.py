@@ -2,9 +2,11 @@
 
 Owns: the floor that is left to everything else. Must not know: which models there are.
 
-Memory is counted once. Where a GPU shares the machine's memory, that is what is budgeted, and what the GPU
-reports is the same bytes again. A GPU's own memory is not budgeted: models that lie there are counted as if
-they lay in the machine's, which is too much rather than too little.
+Only the machine's memory is budgeted, and where a GPU shares it, each byte is counted once. A model that is
+to be loaded needs room in it, wherever it will lie. What a loaded model holds in the memory of a GPU's own
+takes none of it away: it is part of ``loaded``, of what is set aside for the model and of what the limit
+counts, but ``available`` is no less for it. What such a GPU has left is not asked: a model that does not fit
+there fails to load.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Owns: how the system is asked. Must not know: what the process is for.
 
 The memory of a model, wherever it is shown or kept, is ``occupied(pid).bytes`` of its worker: all that lies
-in memory for it, the pages of its file included, when memory was last looked at. What is set aside for it in
+in memory for it, the pages of its file included, when memory was last looked at. To that ``Worker`` adds what
+the worker says it holds on a GPU, which the system does not count to the process. What is set aside for it in
 the budget is another figure: what it occupied at most (``peak_bytes``), or what it is estimated to.
 """
 

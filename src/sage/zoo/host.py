@@ -19,7 +19,6 @@ from sage.errors import DeadlineExceeded, Interrupted, RemoteFailed, SageError, 
 from sage.events import EventBus
 from sage.types import Completion, GenerationRequest
 from sage.zoo.card import ModelCard
-from sage.zoo.gauge import peak_bytes
 from sage.zoo.holding import Caller, Picture, Resident
 from sage.zoo.lease import HomeLease, Unshared
 from sage.zoo.notes import clear_notes
@@ -250,7 +249,7 @@ class Host:
         size, worker = 0, caller.resident.worker if caller.resident else None
         try:
             if worker:
-                size = peak_bytes(worker.pid)
+                size = worker.peak_bytes()
                 if isinstance(failure, DeadlineExceeded) and not worker.alive:
                     failure = WorkerDied(f"{caller.card.name} hung.")
         finally:

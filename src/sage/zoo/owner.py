@@ -27,7 +27,7 @@ from sage.errors import Interrupted, LoadFailed, RateLimited, RemoteFailed, Sage
 from sage.events import EventBus, LoadFinished, LoadProgress, LoadStarted, RoomAwaited, Unloaded
 from sage.zoo.card import ModelCard
 from sage.zoo.dispatch import Dispatcher
-from sage.zoo.gauge import Occupied, occupied, peak_bytes
+from sage.zoo.gauge import Occupied, occupied
 from sage.zoo.holding import Caller, Picture, Resident
 from sage.zoo.launch import worker_limits, worker_spec
 from sage.zoo.notes import erase_note, worker_log, write_note
@@ -345,7 +345,7 @@ class Owner:
                 return
 
     def _look(self) -> Mapping[str, Occupied]:
-        found = {name: occupied(r.pid) if r.pid else Occupied() for name, r in self._residents.items()}
+        found = {name: _occupied(resident) for name, resident in self._residents.items()}
         for name, resident in self._residents.items():
             resident.bytes = found[name].bytes
         self._occupied = found  # what is free depends on it
@@ -409,7 +409,7 @@ class Owner:
                 should_stop=lambda: bool(resident.reason),
                 on_started=lambda pid: setattr(resident, "pid", pid),
             )
-            size = peak_bytes(worker.pid)
+            size = worker.peak_bytes()
         except BaseException as error:
             text = f"{card.name} could not be started: {type(error).__name__}: {error}"
             failure = error if isinstance(error, SageError) else LoadFailed(text)
@@ -471,3 +471,10 @@ class Owner:
                 job()
             else:
                 self._unhelped.append(job)
+
+
+def _occupied(resident: Resident) -> Occupied:
+    """A process that still loads has not said yet what it holds on a GPU."""
+    if resident.worker:
+        return resident.worker.occupied()
+    return occupied(resident.pid) if resident.pid else Occupied()

@@ -26,7 +26,7 @@ from sage.errors import DeadlineExceeded, Interrupted, LoadFailed, SageError, Wo
 from sage.types import Completion, GenerationRequest, new_id
 from sage.zoo.backends import Score
 from sage.zoo.card import PromptStyle
-from sage.zoo.gauge import occupied
+from sage.zoo.gauge import Occupied, occupied, peak_bytes
 
 __all__ = ["POLL_S", "PREFILL_S_PER_TOKEN", "Worker", "WorkerGone", "WorkerLimits", "WorkerSpec"]
 
@@ -91,6 +91,7 @@ class Worker:
         self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._unsent = b""
         self._ended = False
+        self._device_bytes = 0
         with open(log or "/dev/null", "ab") as stderr:
             self._process = subprocess.Popen(
                 # -P: or a file such as ./queue.py, wherever the user stands, would be imported
@@ -124,6 +125,7 @@ class Worker:
             self.kill()
             raise _typed(event)
         self.load_s = time.monotonic() - started
+        self._device_bytes = int(event["device_bytes"])
 
     @property
     def pid(self) -> int:
@@ -133,9 +135,19 @@ class Worker:
     def alive(self) -> bool:
         return self._process.poll() is None
 
+    def occupied(self) -> Occupied:
+        """What it occupies now, with what it holds on a GPU as it last said; nothing when it is gone."""
+        found = occupied(self.pid)
+        return replace(found, bytes=found.bytes + self._device_bytes) if found.bytes else found
+
     def resident_bytes(self) -> int:
-        """Memory the process occupies now, pages of its files included; 0 when it is gone."""
-        return occupied(self.pid).bytes
+        """Memory it occupies now, pages of its files included; 0 when it is gone."""
+        return self.occupied().bytes
+
+    def peak_bytes(self) -> int:
+        """The most that it ever occupied; 0 when it is gone."""
+        peak = peak_bytes(self.pid)
+        return peak + self._device_bytes if peak else 0
 
     def cpu_seconds(self) -> float:
         """Processor time of all its threads since it was started, loading included; 0 when it is gone."""
@@ -252,6 +264,7 @@ class Worker:
                     silence = self._limits.silence_s
                     on_text(event["text"])
                 elif event["ev"] == "done":
+                    self._device_bytes = int(event["device_bytes"])
                     return event
                 else:
                     over = True

@@ -4,7 +4,8 @@ Owns: the child's side of the pipe. Must not know: budgets, decisions, or the da
 
 In:  {"op": "load", ...} once, {"op": "generate", "id", "request"}, {"op": "score", "id", "prompt",
      "continuations"}, {"op": "cancel", "id"}, end of file.
-Out: {"ev": "loaded", ...}, {"ev": "text", "id", "text"}, {"ev": "done", "id", ...}, {"ev": "error", ...}.
+Out: {"ev": "loaded", "device_bytes", ...}, {"ev": "text", "id", "text"}, {"ev": "error", ...},
+     {"ev": "done", "id", "device_bytes", ...}.
 
 When the parent goes, standard input ends and so does the worker, even in the middle of native code.
 """
@@ -23,7 +24,7 @@ from typing import Any
 
 from sage.errors import SageError, UsageError
 from sage.types import GenerationRequest, Message
-from sage.zoo.backends import Engine, EngineOptions, Scorer, open_engine
+from sage.zoo.backends import Engine, EngineOptions, OnDevice, Scorer, open_engine
 from sage.zoo.schema import keeps_schema
 
 __all__ = ["main", "request_from_json"]
@@ -76,7 +77,7 @@ def main() -> None:
     except Exception as error:
         pipe.say(ev="error", **_describe(error, unexpected="LoadFailed"))
         return
-    pipe.say(ev="loaded", seconds=time.monotonic() - started)
+    pipe.say(ev="loaded", seconds=time.monotonic() - started, device_bytes=_device_bytes(engine))
     while True:
         _serve(pipe, engine, pipe.orders.get())
 
@@ -89,7 +90,7 @@ def _serve(pipe: _Pipe, engine: Engine, order: dict[str, Any]) -> None:
     except Exception as error:
         pipe.say(ev="error", id=turn, **_describe(error, unexpected="WorkerDied"))
     else:
-        pipe.say(ev="done", id=turn, **done)
+        pipe.say(ev="done", id=turn, device_bytes=_device_bytes(engine), **done)
     pipe.cancelled.discard(turn)
 
 
@@ -120,6 +121,10 @@ def _score(pipe: _Pipe, engine: Engine, order: dict[str, Any]) -> dict[str, Any]
     turn = order["id"]
     scores = engine.score(order["prompt"], order["continuations"], lambda: turn in pipe.cancelled)
     return {"scores": [asdict(score) for score in scores]}
+
+
+def _device_bytes(engine: Engine) -> int:
+    return engine.device_bytes() if isinstance(engine, OnDevice) else 0
 
 
 def _describe(error: Exception, *, unexpected: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from sage.errors import BackendMissing, did_you_mean
 from sage.types import Completion, GenerationRequest
 from sage.zoo.card import PromptStyle
 
-__all__ = ["BACKENDS", "Engine", "EngineOptions", "OnText", "Score", "Scorer", "open_engine"]
+__all__ = ["BACKENDS", "Engine", "EngineOptions", "OnDevice", "OnText", "Score", "Scorer", "open_engine"]
 
 OnText = Callable[[str], bool]
 """Called with each piece of text as it is made; returns True to stop the generation."""
@@ -63,6 +63,15 @@ class Scorer(Protocol):
         Raises:
             ContextTooLong, UsageError: it cannot be served. Interrupted: ``should_stop`` turned true.
         """
+        ...
+
+
+@runtime_checkable
+class OnDevice(Protocol):
+    """An engine that may compute on a GPU."""
+
+    def device_bytes(self) -> int:
+        """Bytes that it holds on a GPU and that the system does not count to this process; else 0."""
         ...
 
 

@@ -6,9 +6,10 @@ Script keys, all optional: ``answer`` (text; default echoes the prompt), ``answe
 last one repeats), ``logprob`` (per token, default -0.1), ``load_s``, ``token_s`` (seconds per token),
 ``load_error`` (message), ``crash_after`` (tokens, then the process ends as a segfault would),
 ``hang_after`` (tokens, then silence), ``error`` (message of a failing request), ``resident_mb`` (memory
-to really take), ``scores`` (log probability of each text that is scored; others: -1 a word),
-``ignore_schema`` (true: answers as scripted though a schema was asked for), ``noise`` (text written to
-descriptor 1 with each answer, as chatty native libraries do).
+to really take), ``device_mb`` (memory that it says lies on a GPU, as much again with each answer),
+``scores`` (log probability of each text that is scored; others: -1 a word), ``ignore_schema`` (true: answers
+as scripted though a schema was asked for), ``noise`` (text written to descriptor 1 with each answer, as
+chatty native libraries do).
 
 A card in ``SAGE_HOME/catalog.toml`` makes one; SAGE can be tried with it before any weights are pulled:
 
@@ -40,18 +41,20 @@ __all__ = ["FakeEngine"]
 
 
 class FakeEngine:
-    """Implements ``Engine`` and ``Scorer``; words are its tokens."""
+    """Implements ``Engine``, ``OnDevice`` and ``Scorer``; words are its tokens."""
 
     def __init__(self, options: EngineOptions) -> None:
         self._script = options.extra
         self._context = options.context
         self._served = 0
+        self._asked = 0
         time.sleep(float(self._script.get("load_s", 0.0)))
         if "load_error" in self._script:
             raise LoadFailed(str(self._script["load_error"]))
         self._ballast = bytearray(int(self._script.get("resident_mb", 0)) * 1_000_000)
 
     def generate(self, request: GenerationRequest, on_text: OnText) -> Completion:
+        self._asked += 1
         if "error" in self._script:
             raise UsageError(str(self._script["error"]))
         prompt_tokens = sum(len(m.content.split()) for m in request.messages)
@@ -95,6 +98,9 @@ class FakeEngine:
             words = len(text.split())
             scores.append(Score(logprob=float(scripted.get(text, -words)), tokens=words))
         return tuple(scores)
+
+    def device_bytes(self) -> int:
+        return int(self._script.get("device_mb", 0)) * 1_000_000 * (1 + self._asked)
 
     def _answer(self, request: GenerationRequest) -> str:
         answers: list[str] = list(self._script.get("answers", ()))

@@ -61,7 +61,7 @@ SAMPLING = {"top_k": 40, "top_p": 0.95, "min_p": 0.05}
 
 
 class TransformersEngine:
-    """Implements ``Engine`` and ``Scorer``. One generation at a time.
+    """Implements ``Engine``, ``OnDevice`` and ``Scorer``. One generation at a time.
 
     ``extra["base"]`` is the path of the base model where ``path`` is a LoRA adapter.
     """
@@ -146,6 +146,10 @@ class TransformersEngine:
                     raise Interrupted("Stopped while texts were scored.")
                 scores.append(self._score(whole, _common(start, whole), shared, cache))
         return tuple(scores)
+
+    def device_bytes(self) -> int:
+        # What is reserved is kept for the next answer; the driver's own part, some 100 MB, is not seen here.
+        return int(torch.cuda.memory_reserved()) if self._model.device.type == "cuda" else 0
 
     def _score(self, whole: list[int], begin: int, shared: int, cache: Any) -> Score:
         """The log probability of ``whole[begin:]``; ``cache`` holds the first ``shared`` tokens."""
