@@ -23,6 +23,8 @@
     │   ├── HomeInUse         4  503   another process holds the models of this SAGE_HOME
     │   ├── BackendMissing    4  501
     │   └── StoreError        4  500
+    │       ├── StoreDamaged  4  500   parts of the database cannot be read
+    │       └── StoreReadOnly 4  500   nothing can be written where it lies
     ├── UnsafeFile            5  422   refused: it is not what it claims to be
     └── Interrupted         130  499
 
@@ -55,7 +57,9 @@ __all__ = [
     "RemoteFailed",
     "ResourceError",
     "SageError",
+    "StoreDamaged",
     "StoreError",
+    "StoreReadOnly",
     "Terminated",
     "TurnNotFound",
     "UnsafeFile",
@@ -207,6 +211,14 @@ class StoreError(ResourceError):
     """The database cannot be read or written."""
 
     http_status = 500
+
+
+class StoreDamaged(StoreError):
+    """Parts of the database cannot be read: its bytes are not what was written."""
+
+
+class StoreReadOnly(StoreError):
+    """Nothing can be written where the database lies: no right to, or no room."""
 
 
 class UnsafeFile(SageError):

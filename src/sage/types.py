@@ -67,8 +67,8 @@ class Situation:
 
     ``kind`` is the context label trust is kept under; ``prompt_tokens`` is an estimate made
     before any tokenizer is loaded, ``context_tokens`` the same for what was recalled (which may be
-    shortened); ``needs`` are capabilities a candidate must have. ``deadline_s``, ``max_atp`` and
-    ``max_usd`` are ceilings on what one answer may take.
+    shortened); ``namespace`` says whose memory it is; ``needs`` are capabilities a candidate must have.
+    ``deadline_s``, ``max_atp`` and ``max_usd`` are ceilings on what one answer may take.
     """
 
     messages: tuple[Message, ...]
@@ -76,6 +76,7 @@ class Situation:
     prompt_tokens: int
     max_tokens: int
     session: str
+    namespace: str = "default"
     context_tokens: int = 0
     needs: frozenset[str] = frozenset({"text"})
     schema: Mapping[str, Any] | None = None

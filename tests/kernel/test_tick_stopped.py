@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import _thread
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
 
 from sage.config import ModelSettings, Settings
-from sage.errors import (
-    Interrupted,
-    StoreError,
-)
+from sage.errors import Interrupted, StoreDamaged, StoreError, StoreReadOnly
 from sage.events import Event, EventBus
 from sage.kernel.sense import Request
 from sage.kernel.session import open_kernel
 from sage.kernel.tick import Kernel
 from sage.memory.books import Ending
+from sage.memory.db import Database
 from sage.types import Piece
+from sage.zoo import lease
 from sage.zoo.card import ModelCard
 
 MakeCard = Callable[..., ModelCard]
@@ -217,33 +218,60 @@ def test_two_threads_share_one_kernel(make_card: MakeCard, make_kernel: MakeKern
     assert sorted(replies) == sorted(f"You said: {name} {n}" for name in "xyz" for n in range(3))
 
 
-def test_a_database_that_is_none_is_refused_and_left_as_it_is(home: Path) -> None:
-    path = home / "sage.db"
-    path.write_bytes(b"This is not a database. " * 400)
-    before = path.read_bytes()
-    with pytest.raises(StoreError, match="not a database") as caught, open_kernel(home=home, catalog={}):
-        pass
-    assert caught.value.exit_code == 4
-    assert path.read_bytes() == before
-    assert sorted(p.name for p in home.iterdir()) == ["sage.db"]
-
-
-def test_a_damaged_database_is_refused_and_left_as_it_is(
-    home: Path, make_card: MakeCard, tmp_path: Path, ask: Ask
+@pytest.mark.parametrize("how", ["no database", "page"])
+def test_a_damaged_database_is_set_aside_and_made_again(
+    how: str, home: Path, make_card: MakeCard, ask: Ask, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with open_kernel(home=home, settings=Settings(), catalog={"a": make_card("a")}) as kernel:
+    catalog = {"a": make_card("a")}
+    with open_kernel(home=home, settings=Settings(), catalog=catalog) as kernel:
         kernel.tick(ask())
     path = home / "sage.db"
-    path.write_bytes(path.read_bytes()[:4096] + b"\xff" * 4096 + path.read_bytes()[8192:])
+    whole = path.read_bytes()
+    if how == "page":
+        path.write_bytes(whole[:4096] + b"\xff" * 4096 + whole[8192:])
+    else:
+        path.write_bytes(b"This is not a database. " * 400)
     before = path.read_bytes()
-    # Page 2 holds rows: it may be met on opening or on first use, and is never written to.
-    with (
-        pytest.raises(StoreError),
-        open_kernel(home=home, settings=Settings(), catalog={"a": make_card("a")}) as kernel,
-    ):
+    # Page 2 holds rows: it may be met on opening or on first use, and then on leaving.
+    with suppress(StoreDamaged), open_kernel(home=home, settings=Settings(), catalog=catalog) as kernel:
         kernel.tick(ask())
-    assert path.read_bytes() == before
-    path.rename(tmp_path / "aside.db")
+    (aside,) = (found for found in home.glob("sage.db.damaged-*") if found.name[-4:] not in ("-wal", "-shm"))
+    assert aside.read_bytes() == before
+    assert str(aside) in caplog.text
+    with open_kernel(home=home, settings=Settings(), catalog=catalog) as kernel:
+        assert kernel.tick(ask()).answer
+
+
+@pytest.mark.parametrize("why", ["read-only", "full"])
+def test_where_nothing_can_be_written_it_answers_without_memory(
+    why: str,
+    home: Path,
+    make_card: MakeCard,
+    ask: Ask,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    catalog = {"a": make_card("a")}
+    with open_kernel(home=home, settings=Settings(), catalog=catalog) as kernel:
+        kernel.tick(ask("before"))
+    before = (home / "sage.db").read_bytes()
+
+    def refuse(*_: object) -> int:
+        raise StoreReadOnly("no right to write here")
+
+    with monkeypatch.context() as patch:
+        if why == "full":
+            full = shutil._ntuple_diskusage(10**9, 10**9, 0)  # type: ignore[attr-defined]
+            patch.setattr(shutil, "disk_usage", lambda _path: full)
+        else:  # for root every folder can be written
+            patch.setattr(Database, "_use_wal", refuse)
+            patch.setattr(lease, "_open", refuse)
+        with open_kernel(home=home, settings=Settings(), catalog=catalog) as kernel:
+            assert kernel.tick(ask("one")).answer == "You said: one"
+            assert kernel.tick(ask("two")).answer == "You said: two"
+            assert [turn.prompt for turn in kernel.store.turns()] == ["two", "one"]
+    assert "Going on without memory" in caplog.text
+    assert (home / "sage.db").read_bytes() == before
 
 
 def test_models_are_unloaded_on_leaving(home: Path, make_card: MakeCard, ask: Ask) -> None:

@@ -133,7 +133,7 @@ def test_what_is_no_database_is_refused_and_left_alone(path: Path, content: byte
     path.write_bytes(content)
     with pytest.raises(StoreError, match="not a database") as caught:
         Database(path)
-    assert f"{path}.bad" in caught.value.mend
+    assert "sage memory repair" in caught.value.mend
     assert path.read_bytes() == content
 
 
@@ -144,7 +144,7 @@ def test_a_schema_overwritten_with_noise_is_refused_and_left_alone(path: Path) -
     path.write_bytes(content)
     with pytest.raises(StoreError, match="damaged") as caught:
         Database(path)
-    assert f"{path}.bad" in caught.value.mend
+    assert "sage memory repair" in caught.value.mend
     assert path.read_bytes() == bytes(content)
 
 

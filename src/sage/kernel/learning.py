@@ -22,8 +22,10 @@ __all__ = ["Stores", "keep", "learn"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stores:
-    """What one ``SAGE_HOME`` keeps: what was said, spent, trusted, and shown by answers."""
+    """What one ``SAGE_HOME`` keeps: what was said, spent, trusted, and shown by answers. What is not ``kept``
+    ends with the process."""
 
+    kept: bool
     turns: VerbatimStore
     books: Books
     trust: TrustStore

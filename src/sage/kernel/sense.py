@@ -59,6 +59,7 @@ class Request:
 
     messages: tuple[Message, ...]
     session: str
+    namespace: str = "default"
     model: str | None = None
     max_tokens: int | None = None
     temperature: float = 0.0
@@ -91,6 +92,7 @@ def sense(request: Request, *, default_max_tokens: int) -> Situation:
         prompt_tokens=sum(count_tokens(m.content) for m in messages),
         max_tokens=request.max_tokens or default_max_tokens,
         session=clean(request.session),
+        namespace=clean(request.namespace),
         needs=frozenset({"text"} if request.schema is None else {"text", SCHEMA}),
         schema=request.schema,
         temperature=request.temperature,

@@ -5,6 +5,8 @@ Owns: which real parts a kernel is made of. Must not know: what they do for a re
 
 from __future__ import annotations
 
+import logging
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -12,7 +14,7 @@ from pathlib import Path
 
 from sage.clock import Clock, SystemClock
 from sage.config import Settings, load_settings, sage_home
-from sage.errors import WeightsMissing
+from sage.errors import StoreDamaged, StoreReadOnly, WeightsMissing
 from sage.events import EventBus, HomeAwaited, JsonlLog
 from sage.hardware.budget import budget_bytes
 from sage.hardware.disk import cached_disk_read
@@ -25,6 +27,7 @@ from sage.memory.books import Books
 from sage.memory.db import Database
 from sage.memory.locate import open_locator
 from sage.memory.opinion_store import OpinionStore
+from sage.memory.salvage import repair
 from sage.memory.trust_store import TrustStore
 from sage.memory.verbatim import VerbatimStore
 from sage.zoo.card import ModelCard
@@ -40,6 +43,9 @@ from sage.zoo.remote import WORKER_BYTES, check_reach
 from sage.zoo.sources import Stamp, check_size, stamp, state, vetted
 
 __all__ = ["memory_need", "memory_parts", "open_kernel", "open_stores"]
+
+LEAST_ROOM = 1_000_000
+"""Free bytes without which a turn is not begun in the database: a long one takes a tenth of it."""
 
 _estimates: dict[tuple[str, Stamp, int], MemoryEstimate] = {}
 """Vetting reads the whole header (10 to 100 ms): once for each state of a file is enough."""
@@ -57,7 +63,8 @@ def open_kernel(
     """A kernel on ``SAGE_HOME``; its workers end and its database closes on leaving.
 
     Raises:
-        ConfigError: the settings or a user's card are wrong. StoreError: the database cannot be used.
+        ConfigError: the settings or a user's card are wrong. StoreError: the database cannot be used. Where
+            it can only not be written, the kernel works without memory and says so in the log.
     """
     home = home or sage_home()
     settings = settings or load_settings()
@@ -65,7 +72,7 @@ def open_kernel(
     bus = bus or EventBus()
     if settings.events.log:
         bus.subscribe(JsonlLog(home / "events.jsonl", max_bytes=settings.events.max_bytes, clock=clock))
-    with open_stores(home, settings, clock) as stores:
+    with open_stores(home, settings, clock, forgetful=True) as stores:
         stores.turns.abandon_dead()
         stores.books.release_ended()
         rates = stores.books.rates()
@@ -92,7 +99,15 @@ def open_kernel(
             on_wait=lambda holder: bus.emit(HomeAwaited(holder=str(holder), home=str(home))),
             on_taken=lambda: shared.open(),
         )
-        host = Host(home, settings.models, free_bytes=free, estimate=need, bus=bus, clock=clock, lease=lease)
+        host = Host(
+            home,
+            settings.models,
+            free_bytes=free,
+            estimate=need,
+            bus=bus,
+            clock=clock,
+            lease=lease if stores.kept else None,  # where nothing can be written, no lock can
+        )
         shared = SharedHome(
             home=home,
             host=host,
@@ -128,16 +143,57 @@ def open_kernel(
 
 
 @contextmanager
-def open_stores(home: Path, settings: Settings, clock: Clock) -> Iterator[Stores]:
-    """What was said, spent and learned on this ``SAGE_HOME``, without any model."""
-    with Database(home / "sage.db") as database:
+def open_stores(home: Path, settings: Settings, clock: Clock, *, forgetful: bool = False) -> Iterator[Stores]:
+    """What was said, spent and learned on this ``SAGE_HOME``, without any model. A damaged database is set
+    aside and made again."""
+    with _opened(home / "sage.db", forgetful=forgetful) as database:
         turns = VerbatimStore(database, clock)
         yield Stores(
+            kept=database.kept,
             turns=turns,
             books=Books(database, turns, clock, settings.atp),
             trust=TrustStore(database, turns, clock, settings.selector, lambda: open_locator(home)),
             opinions=OpinionStore(database, clock, half_life_days=settings.selector.half_life_days),
         )
+
+
+@contextmanager
+def _opened(path: Path, *, forgetful: bool) -> Iterator[Database]:
+    """The database, made again where it is damaged. ``forgetful``: where nothing can be written, one that
+    ends with this process; an answer without memory is better than none."""
+    try:
+        if forgetful:
+            _check_room(path)
+        try:
+            database = Database(path)
+        except StoreDamaged:
+            _repaired(path)
+            database = Database(path)
+    except StoreReadOnly as error:
+        if not forgetful:
+            raise
+        logging.getLogger(__name__).warning("%s Going on without memory: nothing is kept.", error.message)
+        database = Database(path, kept=False)
+    try:
+        with database:
+            yield database
+    finally:
+        if database.damaged:
+            _repaired(path)
+
+
+def _repaired(path: Path) -> None:
+    if saved := repair(path):
+        logging.getLogger(__name__).warning("%s", saved)
+
+
+def _check_room(path: Path) -> None:
+    try:
+        free = shutil.disk_usage(path.parent).free
+    except OSError:
+        return
+    if free < LEAST_ROOM:
+        raise StoreReadOnly(f"The disk of {path} is full.")
 
 
 def memory_need(home: Path, card: ModelCard, context: int) -> int:

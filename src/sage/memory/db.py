@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import apsw
 
-from sage.errors import StoreError
+from sage.errors import StoreDamaged, StoreError, StoreReadOnly
 from sage.memory.migrations import APPLICATION_ID, MIGRATIONS
 
 __all__ = ["MIN_SQLITE", "Database", "Value", "check_sqlite", "sqlite_version"]
@@ -59,15 +59,20 @@ class Database:
     a transaction then belongs to exactly one thread. Other processes are kept apart by SQLite itself.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Open, and bring to the newest schema unless ``read_only`` (which needs the file to exist).
+    def __init__(self, path: Path, *, read_only: bool = False, kept: bool = True) -> None:
+        """Open, and bring to the newest schema unless ``read_only`` (which needs the file to exist). What is
+        not ``kept`` lies in this process's memory and ends with it; ``path`` is then only a name.
 
         Raises:
-            StoreError: not a database, damaged, another program's, newer, unreadable, unwritable, full.
+            StoreDamaged: not a database, or no sound one. StoreReadOnly: unwritable, or the disk is full.
+            StoreError: another program's, newer, unreadable, locked.
         """
         check_sqlite(sqlite_version())
         self.path = path
         self.read_only = read_only
+        self.kept = kept
+        self.damaged = False
+        """Whether damage was met since it was opened."""
         self._lock = threading.RLock()
         self._depth = 0
         self._connection: apsw.Connection | None = None
@@ -144,6 +149,23 @@ class Database:
         ]
         return "\n".join(line for line in found if line != "ok") or "ok"
 
+    def bytes(self) -> tuple[int, int]:
+        """Of the database without its WAL: bytes in use, and free bytes that the file keeps for later."""
+        size, pages = self._one("PRAGMA page_size"), self._one("PRAGMA page_count")
+        free = self._one("PRAGMA freelist_count")
+        return (pages - free) * size, free * size
+
+    def checkpoint(self) -> bool:
+        """Write the WAL into the file and cut it to nothing; False where a reader in the way kept it."""
+        with self._lock, self._translated():
+            busy = next(self._open_connection().execute("PRAGMA wal_checkpoint(TRUNCATE)"))[0]
+        return not busy
+
+    def compact(self) -> None:
+        """Write the whole file anew, without its free parts; needs room for a second one meanwhile."""
+        self.execute("VACUUM")
+        self.checkpoint()
+
     def close(self) -> None:
         """Close the file; closing twice does nothing."""
         with self._lock:
@@ -160,7 +182,7 @@ class Database:
         return self.execute(sql)[0][0]
 
     def _open(self) -> None:
-        if not self.read_only:
+        if not self.read_only and self.kept:
             # Prompts and answers are their owner's alone; SQLite gives the WAL the rights of the file.
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not self.path.exists():
@@ -170,7 +192,7 @@ class Database:
             if self.read_only
             else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
         )
-        connection = apsw.Connection(str(self.path), flags=flags)
+        connection = apsw.Connection(str(self.path) if self.kept else ":memory:", flags=flags)
         self._connection = connection
         connection.set_busy_timeout(int(BUSY_SECONDS * 1000))
         # Nothing has been written so far; a file that is refused here stays as it is, to the byte.
@@ -180,7 +202,10 @@ class Database:
         self.execute("PRAGMA foreign_keys = ON")
         if self.read_only:
             return
-        self._use_wal()
+        if self.kept:
+            self._use_wal()
+        # What is deleted is overwritten with zeros: forgotten text must not stay in free parts of the file.
+        self.execute("PRAGMA secure_delete = ON")
         # FULL: in WAL mode a commit then waits for the disk, so an acknowledged turn survives
         # power loss too (NORMAL may lose the last commits; sqlite.org/pragma.html#pragma_synchronous).
         self.execute("PRAGMA synchronous = FULL")
@@ -243,20 +268,22 @@ class Database:
         """Every SQLite error leaves as a StoreError that says what to do."""
         path, folder = shlex.quote(str(self.path)), shlex.quote(str(self.path.parent))
         writable = f"Make it yours: chown -R $(id -u) {folder} && chmod -R u+rwX {folder}"
-        aside = f"Keep it and start anew: mv {path} {shlex.quote(str(self.path) + '.bad')}"
+        repair = "Set it aside and keep what is readable: sage memory repair"
         try:
             yield
         except apsw.NotADBError as error:
-            raise StoreError(f"{self.path} is not a database.", mend=aside) from error
+            self.damaged = True
+            raise StoreDamaged(f"{self.path} is not a database.", mend=repair) from error
         except apsw.CorruptError as error:
-            raise StoreError(f"{self.path} is damaged: {error}", mend=aside) from error
+            self.damaged = True
+            raise StoreDamaged(f"{self.path} is damaged: {error}", mend=repair) from error
         except (apsw.BusyError, apsw.LockedError) as error:
             raise StoreError(
                 f"{self.path} has been locked by another process for {BUSY_SECONDS:.0f} s.",
                 mend=f"See which process holds it: fuser -v {path}",
             ) from error
         except apsw.FullError as error:
-            raise StoreError(
+            raise StoreReadOnly(
                 f"No room left to write {self.path}.", mend=f"Free some space: df -h {folder}"
             ) from error
         except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError) as error:
@@ -264,7 +291,7 @@ class Database:
                 raise StoreError(
                     f"{self.path} does not exist.", mend="Ask something first: sage ask"
                 ) from error
-            raise StoreError(f"{self.path} cannot be opened or written: {error}", mend=writable) from error
+            raise StoreReadOnly(f"{self.path} cannot be opened or written: {error}", mend=writable) from error
         except apsw.IOError as error:
             raise StoreError(
                 f"The disk failed while {self.path} was used: {error}", mend=f"Check the disk: df -h {folder}"
@@ -272,4 +299,4 @@ class Database:
         except apsw.Error as error:
             raise StoreError(f"{self.path}: {error}", mend="Check it: sage doctor") from error
         except OSError as error:
-            raise StoreError(f"{folder} cannot be made: {error.strerror}", mend=writable) from error
+            raise StoreReadOnly(f"{folder} cannot be made: {error.strerror}", mend=writable) from error

@@ -191,7 +191,7 @@ CREATE TABLE recall_postings (
     PRIMARY KEY (block, term)
 ) WITHOUT ROWID;
 
--- What a passage is about, by the sentence model.
+-- What each piece of a passage means, by the sentence model: the signs of 384 numbers a piece, 48 bytes.
 CREATE TABLE passage_vectors (
     passage_id INTEGER PRIMARY KEY REFERENCES passages (id) ON DELETE CASCADE,
     data       BLOB NOT NULL
@@ -213,4 +213,38 @@ CREATE TRIGGER passages_forgotten AFTER DELETE ON passages BEGIN
 END;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _CONTEXTS, _PASSAGES)
+_NAMESPACES = """
+-- Whose turn it is. No query crosses namespaces.
+ALTER TABLE turns ADD COLUMN namespace TEXT NOT NULL DEFAULT 'default';
+
+-- AUTOINCREMENT: facts name the newest outcome that was learned. Were the id of one that was forgotten given
+-- to a later one, that would never be learned.
+CREATE TABLE outcomes_numbered (
+    id        INTEGER PRIMARY KEY AUTOINCREMENT,
+    event_id  TEXT NOT NULL UNIQUE,      -- the same outcome reported twice counts once
+    turn_id   TEXT NOT NULL REFERENCES turns (id) ON DELETE CASCADE,
+    candidate TEXT NOT NULL,
+    kind      TEXT NOT NULL,
+    quality   REAL NOT NULL CHECK (quality BETWEEN 0 AND 1),
+    source    TEXT NOT NULL,
+    at        REAL NOT NULL,
+    shift     REAL NOT NULL DEFAULT 0    -- what the card claimed for the kind beyond its overall figure
+);
+INSERT INTO outcomes_numbered
+    SELECT rowid, event_id, turn_id, candidate, kind, quality, source, at, shift FROM outcomes ORDER BY rowid;
+DROP TABLE outcomes;
+ALTER TABLE outcomes_numbered RENAME TO outcomes;
+CREATE INDEX outcomes_turn ON outcomes (turn_id);
+
+-- What was said before there were passages.
+INSERT INTO passages (namespace, session, turn_id, speaker, at, text)
+    SELECT namespace, session, id, speaker, at, text FROM (
+        SELECT rowid AS line, 0 AS place, namespace, session, id, 'user' AS speaker, created AS at,
+            substr(prompt, 1, 32000) AS text FROM turns WHERE status = 'done'
+        UNION ALL
+        SELECT rowid, 1, namespace, session, id, 'assistant', coalesce(ended, created),
+            substr(answer, 1, 32000) FROM turns WHERE status = 'done' AND answer <> ''
+    ) ORDER BY line, place;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _CONTEXTS, _PASSAGES, _NAMESPACES)

@@ -19,6 +19,7 @@ import psutil
 from sage.clock import Clock
 from sage.errors import TurnNotFound, UsageError, did_you_mean
 from sage.memory.db import Database
+from sage.memory.passages import DEFAULT_NAMESPACE, PassageStore, Said
 from sage.types import Decision, Message, Outcome, Situation
 
 __all__ = ["Turn", "TurnStatus", "VerbatimStore", "plain", "to_json"]
@@ -135,10 +136,11 @@ class VerbatimStore:
     def begin(self, turn_id: str, situation: Situation) -> None:
         """Store the request before any work is done, so that a crash leaves a trace of it."""
         self._db.execute(
-            "INSERT INTO turns (id, session, created, kind, prompt, messages, status, pid, pid_started)"
-            " VALUES (?, ?, ?, ?, ?, ?, 'running', ?, ?)",
+            "INSERT INTO turns (id, namespace, session, created, kind, prompt, messages, status, pid,"
+            " pid_started) VALUES (?, ?, ?, ?, ?, ?, ?, 'running', ?, ?)",
             (
                 turn_id,
+                situation.namespace,
                 situation.session,
                 self._clock.time(),
                 situation.kind,
@@ -171,7 +173,8 @@ class VerbatimStore:
         atp: Any,
         error: str = "",
     ) -> None:
-        """Store how a turn ended. Who ran it knows best: a turn given up as abandoned is overruled.
+        """Store how a turn ended. Who ran it knows best: a turn given up as abandoned is overruled. What was
+        said in a turn that was done becomes passages.
 
         ``usage``, ``irp`` and ``atp`` are mappings or dataclasses, or None where there is nothing to say.
         """
@@ -190,6 +193,22 @@ class VerbatimStore:
                     turn_id,
                 ),
             )
+            if status == "done":
+                self._say(turn_id)
+
+    def _say(self, turn_id: str) -> None:
+        """The question and the answer of a turn as passages, once."""
+        if self._db.execute("SELECT 1 FROM passages WHERE turn_id = ?", (turn_id,)):
+            return
+        columns = "namespace, session, created, ended, prompt, answer"
+        row = self._db.execute(f"SELECT {columns} FROM turns WHERE id = ?", (turn_id,))[0]  # noqa: S608
+        namespace, session, created, ended, prompt, answer = row
+        said = [("user", created, prompt), ("assistant", ended, answer)]
+        PassageStore(self._db).add_many(
+            Said(namespace=namespace, session=session, speaker=speaker, at=at, text=text, turn_id=turn_id)
+            for speaker, at, text in said
+            if text
+        )
 
     def is_running(self, turn_id: str) -> bool:
         """Whether the turn has no ending yet. One that was given up as abandoned still counts as running:
@@ -252,12 +271,12 @@ class VerbatimStore:
         names = ("event_id", "turn_id", "candidate", "kind", "quality", "source", "at", "shift")
         return [Outcome(**dict(zip(names, row, strict=True))) for row in rows]
 
-    def history(self, session: str, *, turns: int) -> tuple[Message, ...]:
+    def history(self, session: str, *, turns: int, namespace: str = DEFAULT_NAMESPACE) -> tuple[Message, ...]:
         """Question and answer of the session's last ``turns`` finished turns, oldest first."""
         rows = self._db.execute(
-            "SELECT prompt, answer FROM turns WHERE session = ? AND status = 'done'"
+            "SELECT prompt, answer FROM turns WHERE session = ? AND namespace = ? AND status = 'done'"
             " ORDER BY rowid DESC LIMIT ?",
-            (session, turns),
+            (session, namespace, turns),
         )
         pairs = [
             (Message(role="user", content=prompt), Message(role="assistant", content=answer))
