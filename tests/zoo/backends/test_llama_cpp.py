@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pydoc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,7 +13,7 @@ import jsonschema
 import pytest
 import xllamacpp
 
-from sage.errors import ContextTooLong, LoadFailed, UsageError
+from sage.errors import ContextTooLong, LoadFailed, UnsafeFile, UsageError, WeightsMissing
 from sage.types import Completion, GenerationRequest, Message
 from sage.zoo.backends import EngineOptions, open_engine
 from sage.zoo.backends.base_model import QA_EXAMPLES, qa_prompt
@@ -63,7 +65,16 @@ class StubServer:
 
 
 @pytest.fixture
-def stub(monkeypatch: pytest.MonkeyPatch) -> type[StubServer]:
+def weights(gguf: Any, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A sound ``x.gguf`` in the current folder."""
+    path: Path = gguf.write("x.gguf")
+    os.utime(path, (1.0, 1.0))  # or what is written within the same tick of the clock would not show
+    monkeypatch.chdir(path.parent)
+    return path
+
+
+@pytest.fixture
+def stub(weights: Path, monkeypatch: pytest.MonkeyPatch) -> type[StubServer]:
     fresh = type("Stub", (StubServer,), {"chunks": [], "asked": [], "sent": 0, "refuse": None})
     monkeypatch.setattr(xllamacpp, "Server", fresh)
     return fresh
@@ -177,6 +188,7 @@ def test_other_refusals_are_usage_errors(stub: type[StubServer]) -> None:
         generate(GenerationRequest(messages=USER))
 
 
+@pytest.mark.usefixtures("weights")
 def test_a_failing_load_is_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(_params: Any) -> None:
         raise RuntimeError("bad magic")
@@ -184,6 +196,40 @@ def test_a_failing_load_is_typed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(xllamacpp, "Server", refuse)
     with pytest.raises(LoadFailed, match=r"could not load x\.gguf: bad magic"):
         open_engine("llama_cpp", options())
+
+
+def test_what_became_unsound_never_gets_to_the_library(stub: type[StubServer], weights: Path) -> None:
+    weights.write_bytes(b"GGUF" + b"\xff" * 100)
+    with pytest.raises(UnsafeFile, match=r"x\.gguf"):
+        LlamaCppEngine(options())
+    weights.unlink()
+    with pytest.raises(WeightsMissing, match=r"x\.gguf"):
+        LlamaCppEngine(options())
+    assert not hasattr(stub, "params")
+
+
+@pytest.mark.parametrize("when", ["after it was vetted", "while it was loaded"])
+@pytest.mark.parametrize("how", ["replaced", "written over"])
+@pytest.mark.usefixtures("stub")
+def test_what_is_loaded_is_what_was_vetted(
+    when: str, how: str, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "sage.zoo.backends.llama_cpp.vet_gguf" if when.startswith("after") else "xllamacpp.Server"
+    whole, step = weights.read_bytes(), pydoc.locate(name)
+    assert callable(step)
+
+    def and_then_others(given: Any) -> Any:
+        found = step(given)
+        if how == "replaced":
+            weights.with_suffix(".new").write_bytes(whole)
+            weights.with_suffix(".new").replace(weights)
+        else:
+            weights.write_bytes(whole[:-1] + b"!")
+        return found
+
+    monkeypatch.setattr(name, and_then_others)
+    with pytest.raises(UnsafeFile, match="changed while it was loaded"):
+        LlamaCppEngine(options())
 
 
 def test_how_the_library_is_set_up(stub: type[StubServer]) -> None:

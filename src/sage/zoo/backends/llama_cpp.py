@@ -2,21 +2,27 @@
 
 Owns: how a request becomes a llama.cpp request, and its answer ours.
 Must not know: which model should answer, or what the answer is for.
+
+The file is vetted here once more, just before it is loaded, and must be the same when it is loaded: it may
+have been replaced since somebody looked, or be replaced while nobody does.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import xllamacpp
 
-from sage.errors import ContextTooLong, LoadFailed, SageError, UsageError
+from sage.errors import ContextTooLong, LoadFailed, SageError, UnsafeFile, UsageError, WeightsMissing
 from sage.hardware.probe import usable_cores
 from sage.types import Completion, GenerationRequest
 from sage.zoo.backends import EngineOptions, OnText
 from sage.zoo.backends.base_model import QA_STOP, qa_prompt
+from sage.zoo.vet import vet_gguf
 
 __all__ = ["LlamaCppEngine"]
 
@@ -44,10 +50,12 @@ class LlamaCppEngine:
         # The binding opens a loopback port that nobody here uses: keep strangers out of it.
         params.api_keys = [secrets.token_hex(16)]
         self._chat = options.prompt_style == "chat"
-        try:
-            self._server = xllamacpp.Server(params)
-        except Exception as error:
-            raise LoadFailed(f"llama.cpp could not load {options.path.name}: {error}") from error
+        with _unchanged(options.path):
+            vet_gguf(options.path)
+            try:
+                self._server = xllamacpp.Server(params)
+            except Exception as error:
+                raise LoadFailed(f"llama.cpp could not load {options.path.name}: {error}") from error
 
     def generate(self, request: GenerationRequest, on_text: OnText) -> Completion:
         body: dict[str, Any] = {
@@ -78,6 +86,25 @@ class LlamaCppEngine:
         except ValueError as error:
             raise UsageError(f"llama.cpp refused the request: {error}") from error
         return answer.completion()
+
+
+@contextmanager
+def _unchanged(path: Path) -> Iterator[None]:
+    """Raises UnsafeFile where the file is another at the end, or was written to; WeightsMissing for none."""
+    before = _seen(path)
+    yield
+    if _seen(path) != before:
+        raise UnsafeFile(
+            f"{path.name} was changed while it was loaded", mend="Ask again, once nothing writes to it"
+        )
+
+
+def _seen(path: Path) -> tuple[int, ...]:
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise WeightsMissing(f"{path.name} cannot be read: {error.strerror}") from error
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def _grammar(schema: Mapping[str, Any]) -> str:
