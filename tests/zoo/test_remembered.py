@@ -191,12 +191,15 @@ def test_what_a_model_takes_is_known_in_the_next_command(home: Path) -> None:
     for _ in range(SETTLED):
         with Command(home, clock) as host:
             host.load(card("a"))
-            assert host.picture.used == GB
+            assert host.picture.used == host.memory_need(card("a")) == GB
             host.ask(card("a"), LONG, print)
+            settled = host.memory_need(card("a"))
     with Command(home, clock) as host:
+        assert host.memory_need(card("a")) == settled
         host.load(card("a"))
-        assert 0 < host.picture.used < GB
+        assert 0 < host.picture.used == settled < GB
     with Command(home, clock, context=2048) as host:  # another context is another size
+        assert host.memory_need(card("a")) == GB
         host.load(card("a"))
         assert host.picture.used == GB
 

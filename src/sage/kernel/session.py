@@ -75,15 +75,12 @@ def open_kernel(
     with open_stores(home, settings, clock, forgetful=True) as stores:
         stores.turns.abandon_dead()
         stores.books.release_ended()
-        rates = stores.books.rates()
-
         known = load_catalog(home) if catalog is None else catalog
 
         def need(card: ModelCard) -> int:
             if card.remote:
                 check_reach(card, settings.models)
-            measured = rates.get(card.name, {}).get("rss_bytes", 0.0)
-            return max(int(measured), memory_need(home, card, settings.models.context))
+            return memory_need(home, card, settings.models.context)
 
         def free() -> int:
             loaded = host.occupied_bytes()
@@ -128,7 +125,7 @@ def open_kernel(
                 surroundings=Surroundings(
                     is_present=glance.at(lambda card: state(card, home) != "absent"),
                     obstacle=glance.at(lambda card: obstacle(card, home, known)),
-                    memory_bytes=glance.at(need),
+                    memory_bytes=glance.at(host.memory_need),
                     free_bytes=free,
                     disk_bytes_s=lru_cache(lambda: cached_disk_read(home, clock=clock)),
                 ),

@@ -25,6 +25,12 @@ class Footprint:
     peak: int = 0
     settling: int = 0
 
+    def corrected(self, estimate: int) -> int:
+        """Bytes to set aside for a model that is estimated to take ``estimate``."""
+        if self.settling < SETTLED:
+            return max(estimate, self.peak)
+        return max(self.peak, min(estimate, int(self.peak * GROWTH)))
+
 
 class Footprints:
     """Bytes by model. While a model is new, the larger of estimate and measurement counts."""
@@ -56,7 +62,4 @@ class Footprints:
 
     def size(self, model: str) -> int:
         """Bytes to set aside; 0 for a model of which nothing is known."""
-        known, estimate = self.known(model), self._estimates.get(model, 0)
-        if known.settling < SETTLED:
-            return max(estimate, known.peak)
-        return max(known.peak, min(estimate, int(known.peak * GROWTH)))
+        return self.known(model).corrected(self._estimates.get(model, 0))

@@ -90,6 +90,10 @@ class Host:
         """What every worker occupies, also those that load or leave, when memory was last looked at."""
         return sum(found.bytes for found in self._owner.occupied.values())
 
+    def memory_need(self, card: ModelCard) -> int:
+        """Bytes that would be set aside for this model, were it asked for. Raises as ``estimate`` does."""
+        return self._owner.corrected(card, self._estimate(card))
+
     def resting(self) -> Mapping[str, float]:
         """Models that failed too often to be asked now, and for how many seconds more."""
         now, until = self._clock.monotonic(), self._owner.picture.rests_until

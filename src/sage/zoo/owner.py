@@ -125,6 +125,13 @@ class Owner:
         """What every worker occupied when memory was last looked at, also those that load or leave."""
         return self._occupied
 
+    def corrected(self, card: ModelCard, estimate: int) -> int:
+        """Bytes that would be set aside for a model: the estimate, corrected by what was measured of it."""
+        of = measured_of(card, self._home, self._settings.context)
+        if self._measured_of.get(card.name) == of:
+            return self._residency.footprints.known(card.name).corrected(estimate)
+        return self._remembered.footprint(card.name, of).corrected(estimate)
+
     def flush(self) -> None:
         """Wait until subscribers know what happened so far, but not for ever."""
         self._bus.flush(TELL_S)
