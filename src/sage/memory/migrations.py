@@ -247,4 +247,52 @@ INSERT INTO passages (namespace, session, turn_id, speaker, at, text)
     ) ORDER BY line, place;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _CONTEXTS, _PASSAGES, _NAMESPACES)
+_SALIENCE = """
+-- What each passage counts as (sage.memory.salience), and its place in salient memory: rank is log2(odds) plus
+-- time in half-lives, NULL where it was dropped. words: JSON, the hashed words it added to salience_words.
+CREATE TABLE salience (
+    passage_id INTEGER PRIMARY KEY REFERENCES passages (id) ON DELETE CASCADE,
+    namespace  TEXT NOT NULL,
+    words      TEXT NOT NULL,
+    surprise   REAL NOT NULL,
+    novelty    REAL NOT NULL,
+    arousal    REAL NOT NULL,
+    reward     REAL NOT NULL,
+    conflict   REAL NOT NULL,
+    total      REAL NOT NULL,
+    rank       REAL,
+    used       INTEGER NOT NULL DEFAULT 0
+);
+CREATE INDEX salience_order ON salience (namespace, passage_id);
+CREATE INDEX salience_kept ON salience (namespace, rank) WHERE rank IS NOT NULL;
+
+-- In how many messages each word (a hash; -1: any) stands.
+CREATE TABLE salience_words (
+    namespace TEXT NOT NULL,
+    word      INTEGER NOT NULL,
+    messages  INTEGER NOT NULL,
+    PRIMARY KEY (namespace, word)
+) WITHOUT ROWID;
+
+-- What use has taught; it goes with the last message of the namespace.
+CREATE TABLE salience_weights (
+    namespace TEXT PRIMARY KEY NOT NULL,
+    data      TEXT NOT NULL              -- JSON of sage.memory.salience.Weights
+);
+
+CREATE TRIGGER salience_heard AFTER INSERT ON salience BEGIN
+    INSERT INTO salience_words (namespace, word, messages)
+        SELECT new.namespace, value, 1 FROM json_each(new.words) UNION ALL SELECT new.namespace, -1, 1 WHERE true
+        ON CONFLICT (namespace, word) DO UPDATE SET messages = messages + 1;
+END;
+CREATE TRIGGER salience_forgotten AFTER DELETE ON salience BEGIN
+    UPDATE salience_words SET messages = messages - 1
+        WHERE namespace = old.namespace AND (word = -1 OR word IN (SELECT value FROM json_each(old.words)));
+    DELETE FROM salience_words WHERE namespace = old.namespace AND messages <= 0
+        AND (word = -1 OR word IN (SELECT value FROM json_each(old.words)));
+    DELETE FROM salience_weights WHERE namespace = old.namespace
+        AND NOT EXISTS (SELECT 1 FROM salience WHERE namespace = old.namespace);
+END;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _CONTEXTS, _PASSAGES, _NAMESPACES, _SALIENCE)
