@@ -400,6 +400,73 @@ def _explain(title: str, words: Mapping[str, str]) -> None:
         console().print(f"  {name}: {meaning}", markup=False, highlight=False)
 
 
+@app.command()
+def memory(
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Conversations in LoCoMo's format; generated ones without it."),
+    ] = None,
+    out: Out = None,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Generated conversations.")] = 5,
+    growth: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Also time memories of up to this many messages.")
+    ] = 0,
+) -> None:
+    """Does recall bring back the messages that hold the answer?
+
+    Beside it SQLite's full-text search, mean vectors of the sentence model, and both fused. A file is a list
+    of objects with sample_id, conversation and qa.
+    """
+    from sage.bench.conversations import read_conversations
+    from sage.bench.memory import generated, measure_memory
+    from sage.bench.memory_growth import measure_growth
+    from sage.config import sage_home
+
+    if out is not None:
+        _writable(out)
+    conversations = read_conversations(data) if data else generated(seeds)
+    _fetch_minilm()
+    rows = measure_memory(conversations, sage_home(), progress=_say)
+    sizes = [size for size in (1000, 10_000, 100_000, 1_000_000) if size <= growth]
+    grown = measure_growth(sizes, sage_home(), progress=_say)
+    _print([row for row in rows if row["category"] == "all"])
+    if grown:
+        _print(grown)
+    command = f"sage bench memory {f'--data {data.name}' if data else f'--seeds {seeds}'}"
+    if growth:
+        command += f" --growth {growth}"
+    settings = {
+        "data": data.name if data else "generated",
+        "seeds": None if data else seeds,
+        "growth": growth,
+    }
+    if out is not None:
+        from sage.bench.report import write_result
+        from sage.cli.render import console
+
+        both = [{"what": "recall", **row} for row in rows] + [{"what": "growth", **row} for row in grown]
+        write_result(out, suite="memory", command=command, settings=settings, rows=both)
+        console().print(f"written: {out}", style="dim", markup=False)
+
+
+@app.command()
+def updates(
+    out: Out = None,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Generated conversations.")] = 20,
+    turns: Annotated[int, typer.Option(min=100, metavar="N", help="Messages in each.")] = 400,
+) -> None:
+    """Is the newest of what was told first, and is nothing said where nothing was told?"""
+    from sage.bench.updates import measure_updates
+    from sage.config import sage_home
+
+    if out is not None:
+        _writable(out)
+    _fetch_minilm()
+    rows = measure_updates(seeds=seeds, turns=turns, home=sage_home(), progress=_say)
+    command = f"sage bench updates --seeds {seeds} --turns {turns}"
+    _report(out, "updates", command, {"seeds": seeds, "turns": turns}, rows)
+
+
 def _fetch_minilm() -> None:
     """Pull the sentence model where its libraries are; a benchmark without it says less, and still runs."""
     from importlib.util import find_spec
