@@ -32,6 +32,7 @@ __all__ = [
     "AtpSettings",
     "EventSettings",
     "IrpSettings",
+    "MemorySettings",
     "MetabolismSettings",
     "ModelSettings",
     "SelectorSettings",
@@ -104,7 +105,7 @@ class SelectorSettings(_Section):
         "atp", description='What a price counts: "atp", "seconds", "tokens", "usd".'
     )
     price_scale: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
-        10.0,
+        "auto",
         description='The price, in that unit, at which cheapness is one half (at dial 0.5); "auto" is three '
         "times what a usual answer costs the models that are here, as of the first request.",
     )
@@ -178,6 +179,28 @@ class ModelSettings(_Section):
     )
 
 
+class MemorySettings(_Section):
+    """What is remembered in SAGE_HOME/sage.db: for whom, and how long."""
+
+    namespace: str = Field(
+        "default",
+        min_length=1,
+        description="Whose memory is used where nobody says (--as). No namespace sees another's.",
+    )
+    keep_days: float = Field(
+        730.0,
+        gt=0,
+        description="Decisions and outcomes of turns older than this are let go of in sleep; what was said "
+        "stays.",
+    )
+    max_mb: float = Field(
+        10_000.0,
+        ge=10,
+        description="MB of the database beyond which sleep lets go of the oldest: first decisions and "
+        "outcomes, then turns.",
+    )
+
+
 class EventSettings(_Section):
     """The event log in SAGE_HOME/events.jsonl. It never holds prompts or answers."""
 
@@ -199,6 +222,7 @@ class Settings(BaseSettings):
     selector: SelectorSettings = SelectorSettings()
     irp: IrpSettings = IrpSettings()
     models: ModelSettings = ModelSettings()
+    memory: MemorySettings = MemorySettings()
     events: EventSettings = EventSettings()
 
     @classmethod

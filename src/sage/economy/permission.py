@@ -20,6 +20,7 @@ from sage.types import Form
 
 __all__ = [
     "DIALS",
+    "LEAST_LOAD_SCALE",
     "cheapness",
     "dial_named",
     "hot_bonus_at",
@@ -46,6 +47,10 @@ data, docs/adr/0011)."""
 LOAD_DIAL = 0.75
 """Beyond this a load grows no cheaper: whoever wants quality alone waits for it all the same, and so do the
 requests after it (docs/adr/0011)."""
+
+LEAST_LOAD_SCALE = 10.0
+"""ATP, where the scale is told from usual answers: however short they are, a load of ten seconds is not dear.
+It serves the answers after it too, which nobody counts who asks once."""
 
 LEAST_DIAL = 0.005
 """Below this the product form is value for price to four digits, whatever the dial."""

@@ -88,10 +88,19 @@ class Selector:
     """Chooses among candidates. Stateless: what it knows is in the trust book and the demand it is given."""
 
     def __init__(
-        self, *, hot_bonus: float, price_scale: float, form: Form = "product", unit: PriceUnit = "atp"
+        self,
+        *,
+        hot_bonus: float,
+        price_scale: float,
+        load_scale: float | None = None,
+        form: Form = "product",
+        unit: PriceUnit = "atp",
     ) -> None:
+        """The price that halves cheapness at the middle of the dial, and the price of a load that does so
+        (without it, the same)."""
         self._hot_bonus = hot_bonus
         self._price_scale = price_scale
+        self._load_scale = price_scale if load_scale is None else load_scale
         self._form: Form = form
         self._unit: PriceUnit = unit
 
@@ -247,7 +256,7 @@ class Selector:
             form=self._form,
             dial=dial,
             scale=price_scale_at(self._price_scale, dial),
-            load_scale=load_scale_at(self._price_scale, dial),
+            load_scale=load_scale_at(self._load_scale, dial),
             hot_bonus=hot_bonus_at(self._hot_bonus, dial),
             unit=self._unit,
             state=state,

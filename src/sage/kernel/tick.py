@@ -20,7 +20,7 @@ from sage.config import Settings
 from sage.economy.context import Context
 from sage.economy.demand import Demand
 from sage.economy.filters import Limits as Spending
-from sage.economy.permission import usual_scale
+from sage.economy.permission import LEAST_LOAD_SCALE, usual_scale
 from sage.economy.pool import Pool
 from sage.economy.selector import FrontierPoint, Selector
 from sage.errors import DeadlineExceeded, Interrupted, SageError
@@ -104,12 +104,18 @@ class Kernel:
     def _selector(self) -> Selector:
         """Made with the first request: what is dear depends on the models that are here."""
         settings = self.settings.selector
-        scale = settings.price_scale
-        if scale == "auto":
+        if settings.price_scale == "auto":
             pool = Pool(self._candidates(USUAL, pinned=None))
             scale = usual_scale(pool.runs[settings.price_unit][pool.open])
+            load_scale = max(scale, LEAST_LOAD_SCALE)
+        else:
+            scale = load_scale = settings.price_scale
         return Selector(
-            hot_bonus=settings.hot_bonus, price_scale=scale, form=settings.form, unit=settings.price_unit
+            hot_bonus=settings.hot_bonus,
+            price_scale=scale,
+            load_scale=load_scale,
+            form=settings.form,
+            unit=settings.price_unit,
         )
 
     def tick(

@@ -18,6 +18,7 @@ from sage.bench.route_data import Ints
 from sage.economy.context import Context
 from sage.economy.demand import Demand
 from sage.economy.filters import Limits
+from sage.economy.permission import LEAST_LOAD_SCALE
 from sage.economy.pool import Pool
 from sage.economy.selector import Selector
 from sage.economy.trust import TrustBook
@@ -64,7 +65,9 @@ class Sage:
         """``contexts`` (questions,): where each text lies; ``history``: the rows that were learned from."""
         self.name = name
         self._world, self._contexts, self._book, self._dial = world, contexts, book, dial
-        self._selector = Selector(hot_bonus=hot_bonus, price_scale=price_scale)
+        self._selector = Selector(
+            hot_bonus=hot_bonus, price_scale=price_scale, load_scale=max(price_scale, LEAST_LOAD_SCALE)
+        )
         self._demand = Demand()
         self._cards = [_card(model) for model in world.models]
         written = world.tokens[history].mean(0).tolist()
