@@ -5,11 +5,14 @@ Owns: the commands. Must not know: how anything is measured.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+from sage.cli import bench_memory
+from sage.cli.bench_result import Out, fetch_minilm, print_rows, report, say, writable
 
 if TYPE_CHECKING:
     from sage.bench.policies import Mode
@@ -23,8 +26,6 @@ REAL_REQUESTS = 30
 """What a run with real models makes of more: each takes a second or so."""
 
 REAL_MODELS = "smollm2-135m-instruct,gemma-3-270m"
-
-Out = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the result file here.")]
 
 
 @app.command()
@@ -48,18 +49,18 @@ def zoo(
     from sage.config import load_settings, sage_home
 
     out = out or sage_home() / "runs" / f"zoo-{suite}.json"
-    _writable(out)
+    writable(out)
     names = [name.strip() for name in models.split(",") if name.strip()]
     try:
         result = run_zoo(
-            sage_home(), load_settings(), suite=suite, models=names, out=out, fresh=fresh, progress=_say
+            sage_home(), load_settings(), suite=suite, models=names, out=out, fresh=fresh, progress=say
         )
     except KeyboardInterrupt:
-        _say(f"What was measured is in {out}; the same command goes on from there.")
+        say(f"What was measured is in {out}; the same command goes on from there.")
         raise
     for title, rows in tables(result["rows"]):
         console().print(f"\n{title}", style="bold", markup=False)
-        _print(rows)
+        print_rows(rows)
     console().print(f"written: {out}", style="dim", markup=False)
 
 
@@ -77,8 +78,8 @@ def answers(
     from sage.bench.answers import measure_answers
     from sage.config import load_settings, sage_home
 
-    rows = measure_answers(sage_home(), load_settings(), seeds=seeds, progress=_say)
-    _report(out, "answers", f"sage bench answers --seeds {seeds}", {"seeds": seeds}, rows)
+    rows = measure_answers(sage_home(), load_settings(), seeds=seeds, progress=say)
+    report(out, "answers", f"sage bench answers --seeds {seeds}", {"seeds": seeds}, rows)
 
 
 @app.command()
@@ -92,7 +93,7 @@ def tick(
     from sage.bench.tick import measure_tick
 
     rows = measure_tick(ticks=ticks, models=(2, 10, 100))
-    _report(out, "tick", f"sage bench tick --ticks {ticks}", {"ticks": ticks}, rows)
+    report(out, "tick", f"sage bench tick --ticks {ticks}", {"ticks": ticks}, rows)
 
 
 @app.command()
@@ -103,8 +104,8 @@ def ledger(
     """Random ATP events with crashes: do the books stay exact?"""
     from sage.bench.ledger import measure_ledger
 
-    rows = [measure_ledger(events=events, progress=_say)]
-    _report(out, "ledger", f"sage bench ledger --events {events}", {"events": events}, rows)
+    rows = [measure_ledger(events=events, progress=say)]
+    report(out, "ledger", f"sage bench ledger --events {events}", {"events": events}, rows)
 
 
 @app.command()
@@ -117,8 +118,8 @@ def select(
     """What a decision costs, with 10, 100 and 1,000 candidates."""
     from sage.bench.select import measure_select
 
-    rows = measure_select(candidates=(10, 100, 1000), outcomes=outcomes, progress=_say)
-    _report(out, "select", f"sage bench select --outcomes {outcomes}", {"outcomes": outcomes}, rows)
+    rows = measure_select(candidates=(10, 100, 1000), outcomes=outcomes, progress=say)
+    report(out, "select", f"sage bench select --outcomes {outcomes}", {"outcomes": outcomes}, rows)
 
 
 @app.command()
@@ -156,9 +157,9 @@ def route(
     from sage.config import sage_home
 
     if out is not None:
-        _writable(out)
+        writable(out)
     if embedder == "auto":
-        _fetch_minilm()
+        fetch_minilm()
     modes: dict[str, tuple[Mode, ...]] = {
         "full": ("full",),
         "bandit": ("bandit",),
@@ -174,9 +175,9 @@ def route(
         leave_out_categories=leave_out_categories,
         embedder=embedder,
     )
-    measured = run_route(options, sage_home(), progress=_say)
+    measured = run_route(options, sage_home(), progress=say)
     rows = table_of(measured["results"], worst=leave_out_categories)
-    _print(rows)
+    print_rows(rows)
     for line in measured["frontier"]:
         form = f" ({line['form']})" if line["form"] else ""
         console().print(f"AIQ {line['aiq']:.4f} +- {line['aiq_sd']:.4f} {line['policy']}{form}", markup=False)
@@ -214,11 +215,11 @@ def drift(
     from sage.bench.drift import DEFINITIONS, drift_table, measure_drift
 
     if out is not None:
-        _writable(out)
-    rows = measure_drift(seeds=seeds, models=(models,), progress=_say)
+        writable(out)
+    rows = measure_drift(seeds=seeds, models=(models,), progress=say)
     settings = {"seeds": seeds, "models": models, "definitions": dict(DEFINITIONS)}
     command = f"sage bench drift --seeds {seeds} --models {models}"
-    _report(out, "drift", command, settings, drift_table(rows), {"results": rows})
+    report(out, "drift", command, settings, drift_table(rows), {"results": rows})
 
 
 @app.command()
@@ -236,11 +237,11 @@ def collapse(
     from sage.bench.collapse import DEFINITIONS, collapse_table, measure_collapse
 
     if out is not None:
-        _writable(out)
-    rows = measure_collapse(seeds=seeds, specialists=specialists, progress=_say)
+        writable(out)
+    rows = measure_collapse(seeds=seeds, specialists=specialists, progress=say)
     settings = {"seeds": seeds, "specialists": specialists, "definitions": dict(DEFINITIONS)}
     command = f"sage bench collapse --seeds {seeds} --specialists {specialists}"
-    _report(out, "collapse", command, settings, collapse_table(rows), {"results": rows})
+    report(out, "collapse", command, settings, collapse_table(rows), {"results": rows})
 
 
 @app.command()
@@ -298,7 +299,7 @@ def residency(
             mend="Use --grid with --data DIR, and without --budget-gb",
         )
     if out is not None:
-        _writable(out)
+        writable(out)
     disk = cached_disk_read(sage_home())
     if real:
         _residency_real(models or REAL_MODELS, min(requests, REAL_REQUESTS), disk, out)
@@ -307,7 +308,7 @@ def residency(
         data=data, budget_gb=budget_gb, requests=requests, seeds=seeds, embedder=embedder
     )
     if embedder == "auto" and data is not None:
-        _fetch_minilm()
+        fetch_minilm()
     given = {
         "data": data.resolve().name if data else None,
         "budget-gb": None if budget_gb is None else f"{budget_gb:g}",
@@ -327,9 +328,9 @@ def _residency_real(models: str, requests: int, disk: float, out: Path | None) -
     from sage.config import load_settings, sage_home
 
     names = [name.strip() for name in models.split(",") if name.strip()]
-    measured = run_real(sage_home(), load_settings(), disk, models=names, requests=requests, progress=_say)
+    measured = run_real(sage_home(), load_settings(), disk, models=names, requests=requests, progress=say)
     command = f"sage bench residency --real --models {','.join(names)} --requests {requests}"
-    _report(out, "residency_real", command, measured["settings"], measured["rows"])
+    report(out, "residency_real", command, measured["settings"], measured["rows"])
 
 
 def _residency_grid(data: Path, options: ResidencyOptions, command: str, out: Path | None) -> None:
@@ -339,8 +340,8 @@ def _residency_grid(data: Path, options: ResidencyOptions, command: str, out: Pa
     from sage.cli.render import console
     from sage.config import sage_home
 
-    measured = run_grid(data, options, sage_home(), progress=_say)
-    _print(grid_table(measured["rows"]))
+    measured = run_grid(data, options, sage_home(), progress=say)
+    print_rows(grid_table(measured["rows"]))
     _explain("The cells name what was missed (-), or tied within 0.5 % (=)", CLAIMS)
     if out is not None:
         write_result(
@@ -362,23 +363,23 @@ def _residency_rows(options: ResidencyOptions, command: str, disk: float, out: P
     from sage.cli.render import console
     from sage.config import sage_home
 
-    measured = run_residency(options, sage_home(), disk, progress=_say)
-    _say("timing decisions")
+    measured = run_residency(options, sage_home(), disk, progress=say)
+    say("timing decisions")
     planning = measure_planning()
     budget = measured["settings"]["budget_gb"]
     for stream, judged in measured["claims"].items():
         console().print(f"\n{stream}, {budget:g} GB", style="bold", markup=False)
-        _print(table_of([row for row in measured["rows"] if row["stream"] == stream]))
+        print_rows(table_of([row for row in measured["rows"] if row["stream"] == stream]))
         for policy in JUDGED:
             found = not_met([each for each in judged if each.policy == policy])
             console().print(f"{policy}, claims not met: {found}", markup=False)
     _explain("Policies", POLICIES)
     _explain("Columns", COLUMNS)
     console().print("\nClaims; where one is not met, the figure : the bound", style="bold")
-    _print(claims_table(measured["claims"]))
+    print_rows(claims_table(measured["claims"]))
     _explain("Claims", CLAIMS)
     console().print("\nWhat a decision costs", style="bold")
-    _print(planning)
+    print_rows(planning)
     _explain("Parts", PARTS)
     if out is not None:
         write_result(
@@ -400,142 +401,6 @@ def _explain(title: str, words: Mapping[str, str]) -> None:
         console().print(f"  {name}: {meaning}", markup=False, highlight=False)
 
 
-@app.command()
-def memory(
-    data: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Conversations in LoCoMo's format; generated ones without it."),
-    ] = None,
-    out: Out = None,
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Generated conversations.")] = 5,
-    growth: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Also time memories of up to this many messages.")
-    ] = 0,
-) -> None:
-    """Does recall bring back the messages that hold the answer?
-
-    Beside it SQLite's full-text search, mean vectors of the sentence model, and both fused. A file is a list
-    of objects with sample_id, conversation and qa.
-    """
-    from sage.bench.conversations import read_conversations
-    from sage.bench.memory import generated, measure_memory
-    from sage.bench.memory_growth import measure_growth
-    from sage.config import sage_home
-
-    if out is not None:
-        _writable(out)
-    conversations = read_conversations(data) if data else generated(seeds)
-    _fetch_minilm()
-    rows = measure_memory(conversations, sage_home(), progress=_say)
-    sizes = [size for size in (1000, 10_000, 100_000, 1_000_000) if size <= growth]
-    grown = measure_growth(sizes, sage_home(), progress=_say)
-    _print([row for row in rows if row["category"] == "all"])
-    if grown:
-        _print(grown)
-    command = f"sage bench memory {f'--data {data.name}' if data else f'--seeds {seeds}'}"
-    if growth:
-        command += f" --growth {growth}"
-    settings = {
-        "data": data.name if data else "generated",
-        "seeds": None if data else seeds,
-        "growth": growth,
-    }
-    if out is not None:
-        from sage.bench.report import write_result
-        from sage.cli.render import console
-
-        both = [{"what": "recall", **row} for row in rows] + [{"what": "growth", **row} for row in grown]
-        write_result(out, suite="memory", command=command, settings=settings, rows=both)
-        console().print(f"written: {out}", style="dim", markup=False)
-
-
-@app.command()
-def updates(
-    out: Out = None,
-    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Generated conversations.")] = 20,
-    turns: Annotated[int, typer.Option(min=100, metavar="N", help="Messages in each.")] = 400,
-) -> None:
-    """Is the newest of what was told first, and is nothing said where nothing was told?"""
-    from sage.bench.updates import measure_updates
-    from sage.config import sage_home
-
-    if out is not None:
-        _writable(out)
-    _fetch_minilm()
-    rows = measure_updates(seeds=seeds, turns=turns, home=sage_home(), progress=_say)
-    command = f"sage bench updates --seeds {seeds} --turns {turns}"
-    _report(out, "updates", command, {"seeds": seeds, "turns": turns}, rows)
-
-
-def _fetch_minilm() -> None:
-    """Pull the sentence model where its libraries are; a benchmark without it says less, and still runs."""
-    from importlib.util import find_spec
-
-    from sage.cli.models import pull
-    from sage.config import load_settings, sage_home
-    from sage.errors import SageError
-    from sage.memory.minilm import minilm_path
-
-    home = sage_home()
-    able = all(find_spec(library) for library in ("onnxruntime", "tokenizers"))
-    if not able or minilm_path(home).exists() or load_settings().models.offline:
-        return
-    _say("Fetching MiniLM once, 105 MB (--embedder hash goes without)")
-    try:
-        pull("minilm")
-    except SageError as error:
-        _say(f"It cannot be had ({error.message}): words and characters alone.")
-
-
-def _say(text: str) -> None:
-    from sage.cli.render import notes
-
-    notes().print(text, style="dim", markup=False)
-
-
-def _report(
-    out: Path | None,
-    suite: str,
-    command: str,
-    settings: dict[str, Any],
-    rows: list[dict[str, Any]],
-    more: Mapping[str, Any] | None = None,
-) -> None:
-    from sage.bench.report import write_result
-    from sage.cli.render import console
-
-    _print(rows)
-    if out is not None:
-        write_result(out, suite=suite, command=command, settings=settings, rows=rows, more=more)
-        console().print(f"written: {out}", style="dim", markup=False)
-
-
-def _print(rows: Sequence[Mapping[str, Any]]) -> None:
-    from rich.table import Table
-
-    from sage.cli.render import print_table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for key in rows[0]:
-        table.add_column(key, justify="left" if key == next(iter(rows[0])) else "right")
-    for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
-    print_table(table)
-
-
-def _writable(path: Path) -> None:
-    """A path that cannot be written must not be found out after minutes of measuring.
-
-    Raises:
-        UsageError: nothing can be written there.
-    """
-    from sage.errors import UsageError
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8"):
-            pass
-        if not path.stat().st_size:
-            path.unlink()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}.", mend="Name another file") from None
+app.command()(bench_memory.memory)
+app.command()(bench_memory.updates)
+app.command()(bench_memory.salience)
