@@ -79,7 +79,7 @@ def _measure(size: int, path: Path, home: Path) -> dict[str, Any]:
         single = time.perf_counter() - started
     embedder = _Drawn() if why_no_minilm(home) else MiniLM(home)
     embedder.tokens("loaded before it is timed")
-    times = []
+    times: list[float] = []
     opened = time.perf_counter()
     with Database(path) as db:
         recall = Recall(db, embedder)

@@ -11,6 +11,7 @@ own words. What is in no block yet is read as it was said. When a passage is for
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from sage.errors import StoreError
 from sage.memory.db import Database
 from sage.memory.lexical import glance, name_key, term_key, terms
 from sage.memory.passages import Passage, PassageStore
@@ -66,11 +68,20 @@ class Index:
         self._clear()
 
     def refresh(self) -> None:
-        """Take in what was said or forgotten since the last time, by this or another process."""
+        """Take in what was said or forgotten since the last time, by this or another process; make blocks first
+        where much is in none."""
+        self._read()
+        if len(self.records) - self._blocked > 2 * BLOCK:
+            with contextlib.suppress(StoreError):  # without, it is only slower
+                if self.seal():
+                    self._seen = None
+                    self._read()
+
+    def _read(self) -> None:
         with self._db.transaction(write=False):
             forgotten = self._db.execute("SELECT value FROM facts WHERE name = ?", (FORGOTTEN,))
             seen = str(forgotten[0][0]) if forgotten else ""
-            if self._seen != seen or len(self.records) - self._blocked > 2 * BLOCK:
+            if self._seen != seen:
                 self._clear()
                 self._load()
                 self._seen = seen

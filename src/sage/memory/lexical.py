@@ -37,11 +37,12 @@ _WHEN = re.compile(
     r"|how (?:many|much) (?:years|months|weeks|days)"
 )
 _CHANGE = re.compile(
-    r"\b(?:nowadays|these days|from now on|no longer|any
-    ?more|instead|correction|changed|moved|switched|replaced" r"|shifted|postponed|rescheduled|updated|gave
-    up|sold|quit)\b" ) _PAST = re.compile(r"\b(?:first|originally|initially|used
-    to|before|previous(?:ly)?|earlier|formerly|old)\b") _YEAR = re.compile(r"\b(?:19|20)\d\d\b") _DAY =
-    re.compile(r"\b(\d{1,2})(?:st|nd|rd|th)?\b(?!\s*(?:years|months|weeks|days|people|times))")
+    r"\b(?:nowadays|these days|from now on|no longer|any ?more|instead|correction|changed|moved|switched"
+    r"|replaced|shifted|postponed|rescheduled|updated|gave up|sold|quit)\b"
+)
+_PAST = re.compile(r"\b(?:first|originally|initially|used to|before|previous(?:ly)?|earlier|formerly|old)\b")
+_YEAR = re.compile(r"\b(?:19|20)\d\d\b")
+_DAY = re.compile(r"\b(\d{1,2})(?:st|nd|rd|th)?\b(?!\s*(?:years|months|weeks|days|people|times))")
 
 STOP = frozenset(
     re.findall(

@@ -34,7 +34,7 @@ _BAR = re.compile(r"[<\uff1c]\s*[|\uff5c]|[|\uff5c]\s*[>\uff1e]")
 _BRACKET = re.compile(
     r"\[\s*(/?)\s*(INST|SYS|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|SYSTEM_PROMPT)\s*\]", re.IGNORECASE
 )
-_DOUBLE = re.compile(r"<<|>>")
+_DOUBLE = re.compile(r"<{2,}|>{2,}")
 _HIDDEN = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
@@ -42,11 +42,14 @@ _HIDDEN = re.compile(
 
 def defused(text: str) -> str:
     """The text without hidden signs and without anything that a chat template gives a meaning."""
-    text = _HIDDEN.sub("", text)
-    text = _BAR.sub("|", text)
-    text = _TAG.sub(lambda tag: f"({tag['close']}{tag['name']}{tag['end']})", text)
-    text = _BRACKET.sub(r"(\1\2)", text)
-    return _DOUBLE.sub("", text)
+    text, before = _HIDDEN.sub("", text), ""
+    while text != before:  # what is taken away may leave another behind; each time there is less
+        before = text
+        text = _DOUBLE.sub("", text)
+        text = _BAR.sub("|", text)
+        text = _TAG.sub(lambda tag: f"({tag['close']}{tag['name']}{tag['end']})", text)
+        text = _BRACKET.sub(r"(\1\2)", text)
+    return text
 
 
 def excerpt(text: str, words: Sequence[str], *, longest: int = LONGEST_QUOTE) -> str:

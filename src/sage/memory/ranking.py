@@ -45,12 +45,12 @@ WEIGHTS = {
 
 
 ABOUT_AS_WELL, CORRECTS = 0.2, 3.0
-"""How much worse a later message may fit and still come before an earlier one. More finds more corrections and
-puts more answers behind what was said later of the same matter."""
+"""How much worse a later message may fit and still come before an earlier one. More finds more corrections
+and puts more answers behind what was said later."""
 
 
 def lexical_scores(index: Index, asked: Asked) -> tuple[Floats, float, float]:
-    """(rows of the index,): the idf of the question's words found at or around each message; how much all of its
+    """(rows of the index,): the idf of the question's words found at or around each message; how much all its
     words that occur anywhere weigh together, and how much with those that do not."""
     count = len(index.records)
     total, most = np.zeros(count, np.float32), 0.0

@@ -46,6 +46,9 @@ ENOUGH_WORDS, ENOUGH_MEANING = 0.15, 0.55
 """One of the ``BEST`` hits must have this share of the question's words at or around it, or fit it this well
 in meaning. Chosen on generated conversations (``sage bench updates``)."""
 
+LEAST = 0.3
+"""What scores less than this share of the best hit is not shown."""
+
 LONGEST_QUESTION = 2000
 """Characters of a question that the sentence model is given."""
 
@@ -135,22 +138,22 @@ class Recall:
         Raises:
             StoreError: the database fails.
         """
-        ranking = self.rank(question, namespace=namespace, exclude=exclude, asker=asker, most=most)
+        seen = frozenset(exclude)
+        ranking = self.rank(question, namespace=namespace, exclude=seen, asker=asker, most=most)
         about = tuple(word for word in lexical.question(question).words if word not in lexical.STOP)
         if not ranking.ids or not _fits(ranking):
             return Recalled(hits=(), abstained=bool(ranking.ids))
         passages = self._store.get(ranking.ids)
         scores = dict(zip(ranking.ids, ranking.scores, strict=True))
+        least = LEAST * ranking.scores[0]
         kept: dict[int, Hit] = {}
         left = budget
         for rank, passage in enumerate(passages, start=1):
             price = count_tokens(quoted([passage], words=about))
-            if price <= left:
+            if price <= left and scores[passage.id] >= least:
                 left -= price
                 kept[passage.id] = Hit(passage=passage, rank=rank, score=scores[passage.id])
-        for passage in self._answered(
-            [hit.passage for hit in kept.values()][:NEIGHBOURS], namespace, exclude
-        ):
+        for passage in self._answered([hit.passage for hit in kept.values()][:NEIGHBOURS], namespace, seen):
             price = count_tokens(quoted([passage], words=about))
             if passage.id not in kept and price <= left:
                 left -= price
@@ -229,14 +232,14 @@ class Recall:
             return None
         return None if np.isnan(found).all() else found
 
-    def _answered(self, passages: list[Passage], namespace: str, exclude: Iterable[int]) -> list[Passage]:
+    def _answered(self, passages: list[Passage], namespace: str, exclude: frozenset[int]) -> list[Passage]:
         """The messages just before these in their sessions, without those excluded."""
         with self._lock:
             index = self._index(namespace)
             rows = np.searchsorted(index.records["id"], [passage.id for passage in passages])
             before = index.before[rows[rows < len(index.records)]]
             ids = index.records["id"][before[before >= 0]].tolist()
-        return self._store.get([ident for ident in ids if ident not in set(exclude)])
+        return self._store.get([ident for ident in ids if ident not in exclude])
 
 
 def _best(values: Floats, count: int) -> Ints:
