@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 __all__ = [
+    "AsOption",
     "DialOption",
     "MaxAtpOption",
     "MaxUsdOption",
@@ -26,6 +27,10 @@ ModelOption = Annotated[
 SessionOption = Annotated[
     str | None,
     typer.Option("--session", "-s", metavar="NAME", help="Continue the conversation of this name."),
+]
+AsOption = Annotated[
+    str | None,
+    typer.Option("--as", metavar="NAME", help="Whose memory: a namespace. Without it, memory.namespace."),
 ]
 SystemOption = Annotated[
     str | None, typer.Option(metavar="TEXT", help="An instruction that comes before the question.")
