@@ -14,6 +14,11 @@ from sage.bench.memory_growth import measure_growth
 from sage.bench.updates import measure_updates
 from sage.errors import UsageError
 
+
+def quiet(line: str) -> None:
+    """Nobody reads the progress."""
+
+
 LOCOMO = [
     {
         "sample_id": "talk",
@@ -71,7 +76,7 @@ def test_what_was_told_is_where_it_is_said_to_be() -> None:
 
 
 def test_rows_of_memory(home: Path) -> None:
-    rows = measure_memory(generated(2), home, progress=lambda line: None)
+    rows = measure_memory(generated(2), home, progress=quiet)
     shares = {row["index"]: row for row in rows if row["category"] == "all"}
     assert set(shares) == {"sage, words", "fts5"}
     for row in rows:
@@ -81,14 +86,14 @@ def test_rows_of_memory(home: Path) -> None:
 
 
 def test_rows_of_updates(home: Path) -> None:
-    (row,) = measure_updates(seeds=2, turns=200, home=home, progress=lambda line: None)
+    (row,) = measure_updates(seeds=2, turns=200, home=home, progress=quiet)
     assert row["absent"] == 12
     assert 0 < row["newest first"] <= 100
     assert row["recall"] > 50
 
 
 def test_rows_of_growth(home: Path) -> None:
-    (row,) = measure_growth([600], home, progress=lambda line: None)
+    (row,) = measure_growth([600], home, progress=quiet)
     assert row["turns"] == 600
     assert row["p95_ms"] >= row["median_ms"] > 0
 

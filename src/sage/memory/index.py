@@ -65,11 +65,12 @@ class Index:
         self._namespace = namespace
         self._store = PassageStore(db)
         self._seen: str | None = None
+        self._whole: str | None = None
         self._clear()
 
     def refresh(self) -> None:
-        """Take in what was said or forgotten since the last time, by this or another process; make blocks first
-        where much is in none."""
+        """Take in what was said or forgotten since the last time, by this or another process; make blocks
+        first where much is in none."""
         self._read()
         if len(self.records) - self._blocked > 2 * BLOCK:
             with contextlib.suppress(StoreError):  # without, it is only slower
@@ -79,8 +80,7 @@ class Index:
 
     def _read(self) -> None:
         with self._db.transaction(write=False):
-            forgotten = self._db.execute("SELECT value FROM facts WHERE name = ?", (FORGOTTEN,))
-            seen = str(forgotten[0][0]) if forgotten else ""
+            seen = self._forgotten()
             if self._seen != seen:
                 self._clear()
                 self._load()
@@ -185,17 +185,26 @@ class Index:
                 self.before[row], self.behind[last] = last, row
             self._newest[session] = row
 
+    def _forgotten(self) -> str:
+        """How many passages were ever forgotten: it changes whenever a block may have gone."""
+        rows = self._db.execute("SELECT value FROM facts WHERE name = ?", (FORGOTTEN,))
+        return str(rows[0][0]) if rows else ""
+
     def _gaps(self) -> Iterator[list[Passage]]:
         """Passages that should become a block: a full one at the end, or all that lies between two blocks."""
-        last = 0
-        for first, end in self._db.execute(
+        forgotten, last = self._forgotten(), 0
+        ranges = self._db.execute(
             "SELECT first, last FROM recall_blocks WHERE namespace = ? ORDER BY first", (self._namespace,)
-        ):
+        )
+        if ranges and forgotten == self._whole:  # only what is forgotten makes a hole
+            ranges, last = [], ranges[-1][1]
+        for first, end in ranges:
             if self._between(last, first):
                 found = self._store.after(last, namespace=self._namespace, limit=BLOCK)
                 yield [passage for passage in found if passage.id < first]
             last = end
         found = self._store.after(last, namespace=self._namespace, limit=BLOCK)
+        self._whole = forgotten
         if len(found) == BLOCK:
             yield found
 

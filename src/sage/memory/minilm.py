@@ -60,13 +60,13 @@ def minilm_path(home: Path) -> Path:
 def why_no_minilm(home: Path) -> str:
     """What is missing, and the command that mends it; empty when nothing is (about 20 ms, for the hash)."""
     try:
-        _file(home)
+        _read(home)
     except SageError as error:
         return f"{error.message}: {error.mend}"
     return ""
 
 
-def _file(home: Path) -> bytes:
+def _read(home: Path) -> bytes:
     """The joined file.
 
     Raises:
@@ -117,31 +117,31 @@ class MiniLM:
     def tokens(self, text: str) -> tuple[list[str], Floats]:
         """The pieces of a text and what each means where it stands, (n, 384), without the marks of beginning
         and end; none for an empty text. Raises: see :meth:`embed`."""
-        hidden, pieces = self._read(text)
-        return pieces[1:-1], hidden[1:-1]
+        hidden, encoded = self._hidden(text)
+        return (list(encoded.tokens[1:-1]), hidden[1:-1]) if len(hidden) else ([], hidden)
 
     def _one(self, text: str) -> Floats:
-        hidden, _ = self._read(text)
+        hidden, _ = self._hidden(text)
         if not len(hidden):
             return np.zeros(WIDTH, np.float32)
         mean = hidden.mean(0)
         return np.asarray(mean / max(float(np.linalg.norm(mean)), 1e-9), np.float32)
 
-    def _read(self, text: str) -> tuple[Floats, list[str]]:
+    def _hidden(self, text: str) -> tuple[Floats, Any]:
         tokenizer, session, wanted = self._engine()
         plain = text[:LONGEST].encode("utf-8", "replace").decode("utf-8")
         if not plain.strip():
-            return np.zeros((0, WIDTH), np.float32), []
+            return np.zeros((0, WIDTH), np.float32), None
         encoded = tokenizer.encode(plain)
         ids = np.array([encoded.ids], np.int64)
         inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids), "token_type_ids": np.zeros_like(ids)}
         hidden = session.run(None, {key: value for key, value in inputs.items() if key in wanted})[0]
-        return np.asarray(hidden[0], np.float32), list(encoded.tokens)
+        return np.asarray(hidden[0], np.float32), encoded
 
     def _engine(self) -> tuple[Any, Any, frozenset[str]]:
         with self._lock:
             if self._loaded is None:
-                self._loaded = _load(_file(self._home))
+                self._loaded = _load(_read(self._home))
             return self._loaded
 
 

@@ -24,7 +24,7 @@ AFTER, BEFORE, REACH = 0.7, 0.5, 4
 """A word counts for the messages around it too, less with each step: more for those after it, because the
 words of a question stand in what was asked just before the answer."""
 
-COMMON = 0.2
+COMMON = 0.05
 """A word in more than this share of a large memory counts where it stands only."""
 
 LARGE = 20_000
