@@ -10,44 +10,28 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.zoo.hosts import GB, REQUEST, card, wait_until
 
 from sage.config import ModelSettings
 from sage.errors import DoesNotFit, SageError
 from sage.events import Event, EventBus, LoadFinished
-from sage.types import GenerationRequest, Message
 from sage.zoo import notes
 from sage.zoo.card import ModelCard
 from sage.zoo.gauge import Occupied
 from sage.zoo.host import Host
 
-GB = 1_000_000_000
-REQUEST = GenerationRequest(messages=(Message(role="user", content="hello"),))
-
-
-def card(name: str, **script: Any) -> ModelCard:
-    return ModelCard(
-        name=name,
-        source="fake",
-        backend="fake",
-        sha256="",
-        bytes=1000,
-        license="MIT",
-        context_length=4096,
-        script=script,
-    )
-
 
 class Machine:
     """10 GB for everybody: what is available follows from what all workers and ``others`` occupy."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, stop_s: float) -> None:
         self.others = 0
         self.rss: dict[str, int] = {}
         self.sizes: dict[str, int] = {}
         self.bus = EventBus()
         self.host = Host(
             home,
-            ModelSettings(load_timeout_s=20.0, answer_timeout_s=20.0, stop_timeout_s=2.0),
+            ModelSettings(load_timeout_s=20.0, answer_timeout_s=20.0, stop_timeout_s=stop_s),
             free_bytes=self.available,
             estimate=lambda card: self.sizes.get(card.name, GB),
             bus=self.bus,
@@ -68,21 +52,19 @@ class Machine:
 
 
 @pytest.fixture
-def machine(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    machine = Machine(home)
+def stop_s() -> float:
+    return 2.0
+
+
+@pytest.fixture
+def machine(home: Path, stop_s: float, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    machine = Machine(home, stop_s)
     for place in ("owner", "process"):
         monkeypatch.setattr(f"sage.zoo.{place}.occupied", machine.occupied)
     monkeypatch.setattr("sage.zoo.process.peak_bytes", lambda pid: machine.occupied(pid).bytes)
     yield machine
     machine.host.close()
     assert psutil.Process().children() == []
-
-
-def wait_until(what: Any) -> None:
-    deadline = time.monotonic() + 20.0
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_the_room_of_a_model_that_shrank_is_not_given_away_twice(machine: Machine) -> None:
@@ -175,7 +157,7 @@ def test_where_no_thread_can_be_started_it_is_tried_again(
     wait_until(lambda: machine.host.picture.models)
     threads.on = False
     caller.join(10.0)
-    assert answers == ["You said: hello"]
+    assert answers == ["You said: hello there"]
 
 
 def test_the_end_comes_though_no_thread_can_be_started(
@@ -189,13 +171,16 @@ def test_the_end_comes_though_no_thread_can_be_started(
     assert psutil.Process().children() == []
 
 
+@pytest.mark.parametrize("stop_s", [0.2])
 def test_the_end_waits_for_no_stop_for_ever(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     machine.ask(card("a"))
-    monkeypatch.setattr("sage.zoo.process.Worker.close", lambda _worker: time.sleep(30.0))
+    obeyed = threading.Event()
+    monkeypatch.setattr("sage.zoo.process.Worker.close", lambda _worker: obeyed.wait(30.0))
     began = time.monotonic()
     machine.host.close()
     assert time.monotonic() - began < 10.0
     assert psutil.Process().children() == []
+    obeyed.set()
 
 
 def test_without_its_own_thread_the_owner_says_so(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 import pytest
+from tests.zoo.hosts import card
 
 from sage.config import ModelSettings
 from sage.errors import DeadlineExceeded, Interrupted, SageError, WorkerDied
@@ -25,19 +26,6 @@ from sage.zoo.host import Host
 from sage.zoo.process import Worker, WorkerLimits, WorkerSpec
 
 MESSAGES = (Message(role="user", content="hello"),)
-
-
-def card(name: str, **script: Any) -> ModelCard:
-    return ModelCard(
-        name=name,
-        source="fake",
-        backend="fake",
-        sha256="",
-        bytes=1000,
-        license="MIT",
-        context_length=4096,
-        script=script,
-    )
 
 
 @lru_cache

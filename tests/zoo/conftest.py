@@ -1,13 +1,17 @@
-"""A maker of tiny GGUF files, sound or broken on purpose."""
+"""A maker of tiny GGUF files, sound or broken on purpose, and a host of fake models."""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+
+from .hosts import Zoo
 
 F32 = 0
 
@@ -92,3 +96,12 @@ class Maker:
 @pytest.fixture
 def gguf(tmp_path: Path) -> Maker:
     return Maker(folder=tmp_path)
+
+
+@pytest.fixture
+def zoo(home: Path) -> Iterator[Zoo]:
+    """No process of it is left at the end."""
+    zoo = Zoo(home)
+    yield zoo
+    zoo.host.close()
+    assert psutil.Process().children() == []

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -18,76 +17,18 @@ from typing import Any
 import psutil
 import pytest
 
-from sage.clock import FakeClock
 from sage.config import ModelSettings
 from sage.errors import DeadlineExceeded, DoesNotFit, Interrupted, LoadFailed, WeightsMissing, WorkerDied
 from sage.events import Event, EventBus, LoadFinished, LoadStarted, Unloaded
-from sage.types import GenerationRequest, Message
 from sage.zoo import launch, notes
 from sage.zoo.card import ModelCard
 from sage.zoo.host import Host
 from sage.zoo.launch import worker_spec
 from sage.zoo.notes import resident_models
 
-REQUEST = GenerationRequest(messages=(Message(role="user", content="hello there"),))
+from .hosts import GB, REQUEST, Zoo, card, wait_until
+
 REQUEST_OF_TWO = replace(REQUEST, max_tokens=2)
-
-
-def card(name: str, **script: Any) -> ModelCard:
-    return ModelCard(
-        name=name,
-        source="fake",
-        backend="fake",
-        sha256="",
-        bytes=1000,
-        license="MIT",
-        context_length=4096,
-        script=script,
-    )
-
-
-SLOT = 1_000_000_000
-"""What each model is estimated to take: far more than it does, and a new model counts with its estimate."""
-
-
-class Zoo:
-    """A host whose memory is decided by the test: ``slots`` says how many models fit."""
-
-    def __init__(self, home: Path) -> None:
-        self.events: list[Event] = []
-        self.clock = FakeClock()
-        self.slots = 99
-        bus = EventBus()
-        bus.subscribe(self.events.append)
-        settings = ModelSettings(load_timeout_s=20.0, stop_timeout_s=1.0, silence_timeout_s=20.0)
-        self.host = Host(
-            home, settings, free_bytes=self.free_bytes, estimate=lambda _c: SLOT, bus=bus, clock=self.clock
-        )
-
-    def free_bytes(self) -> int:
-        return self.slots * SLOT - self.host.occupied_bytes()
-
-    def ask(
-        self,
-        card: ModelCard,
-        on_text: Callable[[str], None] = lambda _t: None,
-        request: GenerationRequest = REQUEST,
-        **more: Any,
-    ) -> Any:
-        self.clock.advance(1.0)
-        return self.host.ask(card, request, on_text, **more)
-
-    def told(self) -> list[str]:
-        names = {LoadStarted: "start", LoadFinished: "loaded", Unloaded: "gone"}
-        return [f"{names[type(e)]} {e.model}" for e in self.events if isinstance(e, tuple(names))]
-
-
-@pytest.fixture
-def zoo(home: Path) -> Iterator[Zoo]:
-    zoo = Zoo(home)
-    yield zoo
-    zoo.host.close()
-    assert psutil.Process().children() == []
 
 
 def test_the_second_question_loads_nothing(zoo: Zoo) -> None:
@@ -101,12 +42,13 @@ def test_the_second_question_loads_nothing(zoo: Zoo) -> None:
     assert isinstance(started, LoadStarted)
     assert (started.turn_id, started.bytes) == ("t1", 1000)
     assert isinstance(loaded, LoadFinished)
-    assert (loaded.seconds, loaded.resident_bytes) == (first.load_s, zoo.host.resident()["a"])
+    assert loaded.seconds == first.load_s
+    assert loaded.resident_bytes == pytest.approx(zoo.host.resident()["a"], rel=0.01)  # a page more or less
     assert loaded.resident_bytes > 1_000_000
 
 
 def test_the_least_recently_used_makes_room(zoo: Zoo) -> None:
-    zoo.slots = 2
+    zoo.budget = 2 * GB
     for name in ("a", "b", "a", "c"):
         zoo.ask(card(name))
     assert set(zoo.host.resident()) == {"a", "c"}
@@ -115,7 +57,7 @@ def test_the_least_recently_used_makes_room(zoo: Zoo) -> None:
 
 
 def test_a_busy_model_is_never_unloaded_but_waited_for(zoo: Zoo) -> None:
-    zoo.slots = 1
+    zoo.budget = GB
     busy = asking(zoo, card("a", answer="one two three", token_s=0.3))
     wait_until(lambda: "loaded a" in zoo.told())
     over = time.monotonic() + 0.2
@@ -127,7 +69,7 @@ def test_a_busy_model_is_never_unloaded_but_waited_for(zoo: Zoo) -> None:
 
 
 def test_what_can_never_fit_is_refused_at_once(zoo: Zoo) -> None:
-    zoo.slots = 0
+    zoo.budget = 0
     started = time.monotonic()
     with pytest.raises(DoesNotFit):
         zoo.ask(card("b"))
@@ -135,7 +77,7 @@ def test_what_can_never_fit_is_refused_at_once(zoo: Zoo) -> None:
 
 
 def test_a_request_whose_time_is_over_unloads_nobody(zoo: Zoo) -> None:
-    zoo.slots = 1
+    zoo.budget = GB
     zoo.ask(card("hot"))
     with pytest.raises(Interrupted):
         zoo.ask(card("b"), should_stop=lambda: True)
@@ -321,24 +263,18 @@ def asking(zoo: Zoo, card: ModelCard, **more: Any) -> Future[Any]:
     return answer
 
 
-def wait_until(what: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20.0
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_a_hot_model_answers_while_another_loads(zoo: Zoo) -> None:
     zoo.ask(card("hot"))
-    slow = asking(zoo, card("slow", load_s=4.0))
+    over = threading.Event()
+    slow = asking(zoo, card("slow", load_s=30.0), should_stop=over.is_set)
     wait_until(lambda: zoo.told()[-1] == "start slow")
-    began = time.monotonic()
     assert zoo.ask(card("hot")).completion.text
     assert set(zoo.host.resident()) == {"hot"}
     zoo.host.unload("hot")
     assert not slow.done()
-    assert time.monotonic() - began < 3.0
-    assert slow.result(20.0).load_s >= 4.0
+    over.set()
+    with pytest.raises(Interrupted):
+        slow.result(20.0)
 
 
 def test_those_who_wait_for_a_load_can_stop_and_have_deadlines(zoo: Zoo) -> None:
@@ -394,7 +330,7 @@ def test_a_load_that_fails_fails_for_everyone_who_waits(zoo: Zoo) -> None:
 
 
 def test_what_does_not_fit_beside_a_load_waits_for_it(zoo: Zoo) -> None:
-    zoo.slots = 1
+    zoo.budget = GB
     first = asking(zoo, card("a", load_s=0.7, load_error="strange file"))
     wait_until(lambda: zoo.told() == ["start a"])
     second = asking(zoo, card("b"))
@@ -405,7 +341,7 @@ def test_what_does_not_fit_beside_a_load_waits_for_it(zoo: Zoo) -> None:
 
 
 def test_two_loads_do_not_count_on_the_same_bytes(zoo: Zoo) -> None:
-    zoo.slots = 2
+    zoo.budget = 2 * GB
     for name in ("a", "b"):
         zoo.ask(card(name))
     asked = [asking(zoo, card(name, load_s=0.5)) for name in ("c", "d")]
@@ -424,7 +360,7 @@ def test_only_idle_models_can_make_room(zoo: Zoo) -> None:
     assert zoo.host.reclaimable() == idle
     seen: list[int] = []
     zoo.ask(card("busy"), lambda _text: seen.append(zoo.host.reclaimable()))
-    assert set(seen) == {idle}
+    assert seen == [pytest.approx(idle, rel=0.01)] * len(seen) != []  # a page more or less
     assert zoo.host.reclaimable() == sum(zoo.host.resident().values())
     assert 0 < zoo.host.mapped_bytes() < zoo.host.reclaimable()
 

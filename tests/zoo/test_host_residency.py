@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -15,86 +13,13 @@ import pytest
 from sage.clock import FakeClock
 from sage.config import ModelSettings
 from sage.errors import DoesNotFit, Interrupted, SageError, WeightsMissing
-from sage.events import Event, EventBus, LoadFinished, LoadProgress, LoadStarted, RoomAwaited, Unloaded
+from sage.events import LoadProgress, RoomAwaited, Unloaded
 from sage.hardware.budget import budget_bytes
 from sage.hardware.probe import Memory
-from sage.types import GenerationRequest, Message
-from sage.zoo.card import ModelCard
 from sage.zoo.footprint import SETTLED
 from sage.zoo.host import Host
 
-GB = 1_000_000_000
-REQUEST = GenerationRequest(messages=(Message(role="user", content="hello"),))
-
-LONG = GenerationRequest(messages=(Message(role="user", content="hello " * 2100),))
-"""More than half of the context."""
-
-
-def card(name: str, **script: Any) -> ModelCard:
-    return ModelCard(
-        name=name,
-        source="fake",
-        backend="fake",
-        sha256="",
-        bytes=1000,
-        license="MIT",
-        context_length=4096,
-        script=script,
-    )
-
-
-class Zoo:
-    """A host with a budget that the test sets, and estimates that it makes."""
-
-    def __init__(self, home: Path) -> None:
-        self.events: list[Event] = []
-        self.budget = 10 * GB
-        self.sizes: dict[str, int | SageError] = {}
-        self.clock = FakeClock()
-        bus = EventBus()
-        bus.subscribe(self.events.append)
-        self.host = Host(
-            home,
-            ModelSettings(load_timeout_s=20.0, stop_timeout_s=1.0),
-            free_bytes=lambda: self.budget - self.host.occupied_bytes(),
-            estimate=self.estimate,
-            bus=bus,
-            clock=self.clock,
-        )
-
-    def estimate(self, card: ModelCard) -> int:
-        size = self.sizes.get(card.name, GB)
-        if isinstance(size, SageError):
-            raise size
-        return size
-
-    def ask(self, card: ModelCard, **more: Any) -> str:
-        request = more.pop("request", REQUEST)
-        return self.host.ask(card, request, lambda _text: None, **more).completion.text
-
-    def told(self) -> list[str]:
-        names = {LoadStarted: "start", LoadFinished: "loaded", Unloaded: "gone"}
-        return [f"{names[type(e)]} {e.model}" for e in self.events if isinstance(e, tuple(names))]
-
-    def settled(self, *names: str) -> bool:
-        """Nothing moves any more, and these are loaded."""
-        models = self.host.picture.models
-        return {m.name for m in models} == set(names) and all(m.phase == "loaded" for m in models)
-
-
-@pytest.fixture
-def zoo(home: Path) -> Iterator[Zoo]:
-    zoo = Zoo(home)
-    yield zoo
-    zoo.host.close()
-    assert psutil.Process().children() == []
-
-
-def wait_until(what: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20.0
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+from .hosts import GB, LONG, REQUEST, Zoo, card, wait_until
 
 
 def test_a_model_can_be_loaded_without_a_question(zoo: Zoo) -> None:
@@ -163,7 +88,7 @@ def test_a_load_ahead_of_what_is_missing_or_too_big_is_not_begun(zoo: Zoo) -> No
 def test_a_model_whose_file_was_deleted_serves_until_it_leaves(zoo: Zoo) -> None:
     zoo.ask(card("a"))
     zoo.sizes["a"] = WeightsMissing("its weights are not here", mend="sage models pull a")
-    assert zoo.ask(card("a")) == "You said: hello"
+    assert zoo.ask(card("a")).completion.text == "You said: hello there"
     zoo.host.unload("a")
     with pytest.raises(WeightsMissing) as caught:
         zoo.ask(card("a"))
@@ -218,7 +143,7 @@ def test_letting_go_of_everything_or_of_nothing(zoo: Zoo) -> None:
 def test_unloading_waits_for_the_answer_that_is_being_given(zoo: Zoo) -> None:
     answers: list[str] = []
     busy = card("a", answer="one two three", token_s=0.2)
-    caller = threading.Thread(target=lambda: answers.append(zoo.ask(busy)))
+    caller = threading.Thread(target=lambda: answers.append(zoo.ask(busy).completion.text))
     caller.start()
     wait_until(lambda: any(model.busy for model in zoo.host.picture.models))
     zoo.host.unload("a")
@@ -272,7 +197,7 @@ def test_a_worker_that_hangs_counts_as_failing(zoo: Zoo, home: Path) -> None:
 
 def test_a_disk_that_takes_nothing_does_not_keep_models_out(zoo: Zoo, home: Path) -> None:
     (home / "run").write_text("where the folder of notes and logs should be")
-    assert zoo.ask(card("a", noise="chatter")) == "You said: hello"
+    assert zoo.ask(card("a", noise="chatter")).completion.text == "You said: hello there"
 
 
 def test_memory_that_cannot_be_read_loses_nobody(

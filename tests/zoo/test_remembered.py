@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,14 +12,13 @@ from hypothesis import strategies as st
 from sage.clock import FakeClock
 from sage.config import ModelSettings
 from sage.errors import LoadFailed, RateLimited, SageError, WorkerDied
-from sage.types import GenerationRequest, Message
 from sage.zoo.breaker import Breaker, Health
 from sage.zoo.card import ModelCard
 from sage.zoo.footprint import SETTLED, Footprint
 from sage.zoo.host import Host
 from sage.zoo.remembered import Remembered, measured_of, resting
 
-GB = 1_000_000_000
+from .hosts import GB, LONG, REQUEST, card
 
 
 class Clocks:
@@ -125,23 +123,6 @@ def test_a_disk_that_takes_nothing_is_lived_with(tmp_path: Path) -> None:
 
 
 # Through the host
-
-
-REQUEST = GenerationRequest(messages=(Message(role="user", content="hello"),))
-LONG = GenerationRequest(messages=(Message(role="user", content="hello " * 2100),))
-
-
-def card(name: str, **script: Any) -> ModelCard:
-    return ModelCard(
-        name=name,
-        source="fake",
-        backend="fake",
-        sha256="",
-        bytes=1000,
-        license="MIT",
-        context_length=4096,
-        script=script,
-    )
 
 
 class Command:

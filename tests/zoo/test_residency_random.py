@@ -5,11 +5,18 @@ from __future__ import annotations
 import math
 import random
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from sage.errors import LoadFailed, WorkerDied
 from sage.zoo.residency import Residency
@@ -302,6 +309,8 @@ NAMES = st.sampled_from(sorted(MODELS))
 class Life(RuleBasedStateMachine):
     """The same world, driven by hypothesis, which shrinks what it finds."""
 
+    steps: ClassVar[int] = 0
+
     def __init__(self) -> None:
         super().__init__()
         self.world = World()
@@ -374,6 +383,7 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def the_books_agree(self) -> None:
         self.world.check()
+        type(self).steps += 1
 
     def teardown(self) -> None:
         self.world.settle_down()
@@ -381,3 +391,13 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_steps() -> None:
+    class LongLife(Life):
+        pass
+
+    rounds = settings(max_examples=1200, stateful_step_count=100, deadline=None)
+    run_state_machine_as_test(LongLife, settings=rounds)
+    assert LongLife.steps >= 100_000
