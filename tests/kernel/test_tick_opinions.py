@@ -14,7 +14,7 @@ from sage.errors import WorkerDied
 from sage.kernel.sense import Request
 from sage.kernel.tick import Kernel
 from sage.types import Decision, Outcome
-from sage.zoo.card import ModelCard
+from sage.zoo.card import Figure, ModelCard
 
 MakeCard = Callable[..., ModelCard]
 MakeKernel = Callable[..., Kernel]
@@ -46,6 +46,23 @@ def test_a_doubtful_draft_is_escalated(make_card: MakeCard, make_kernel: MakeKer
     assert second < first
     assert reply.usage["completion_tokens"] == 3  # both drafts are counted
     assert reply.outcomes == ()  # dissent teaches nothing
+
+
+def test_a_doubtful_draft_that_took_more_than_its_grant_is_escalated_too(
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
+) -> None:
+    """Small models talk in circles: that is no reason to keep what one said."""
+    talker = {"answer": "Perhaps Marlowe", "logprob": -2.0, "token_s": 0.8}
+    fast = {name: Figure(value=1000.0) for name in ("prompt_tok_s", "generate_tok_s")}
+    kernel = make_kernel(
+        make_card("talker", prior=0.65, script=talker, rates=fast),
+        make_card("sure", prior=0.6, script={"answer": "Shakespeare"}, rates=fast),
+        settings=CHEAP,
+    )
+    reply = kernel.tick(ask())
+    assert reply.atp["spent"] > reply.atp["granted"]
+    assert (reply.answer, reply.irp["steps"]) == ("Shakespeare", 2)
+    assert kernel.tick(ask(max_atp=1.0)).irp["halt_reason"] == "budget"
 
 
 def test_the_first_draft_stands_when_the_others_are_no_better(

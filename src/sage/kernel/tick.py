@@ -339,7 +339,7 @@ class Kernel:
         grace = self.settings.models.stop_timeout_s + GRACE_S
         limits = Limits(
             max_steps=irp.max_steps,
-            atp=turn.granted,
+            atp=self._allowance(turn),
             # The worker keeps the deadline itself and returns what there is; this one is for a hung step.
             seconds=(self.settings.models.answer_timeout_s if left is None else left) + grace,
             accept=accept_at(irp.accept_energy, asked.dial if asked else self.settings.selector.dial),
@@ -350,6 +350,14 @@ class Kernel:
         if not refined.latest:
             raise refined.error or _no_draft(refined.halt_reason, limits.seconds)
         return refined
+
+    def _allowance(self, turn: Turn) -> float:
+        """ATP that the drafts may take in all. A first answer may be longer than expected and worth little:
+        the next opinion is not refused for that while the books can pay it."""
+        most = self.settings.atp.grant
+        if turn.situation.max_atp is not None:
+            most = min(most, turn.situation.max_atp)
+        return min(most, turn.granted + self.books.balance())
 
     def _settle(
         self,
