@@ -84,6 +84,10 @@ def test_no_rest_is_longer_than_was_ordered_whatever_the_clock_says(
         "null",
         '{"health": {"m": 1}, "footprints": {}}',
         '{"health": {}, "footprints": {"m": {}}}',
+        '{"health": {}, "footprints": {"m": {"of": "x", "peak": 1e999, "settling": 3}}}',
+        '{"health": {}, "footprints": {"m": {"of": "x", "peak": 1e99, "settling": 3}}}',
+        '{"health": {}, "footprints": {"m": {"of": "x", "peak": -1, "settling": 3}}}',
+        "[" * 100_000,
     ]
     + [
         json.dumps({"health": {"m": one}, "footprints": {}})

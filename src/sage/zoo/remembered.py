@@ -31,6 +31,9 @@ __all__ = ["Remembered", "measured_of", "resting"]
 FORGET_S = LONGEST_PLEA_S
 """A failure of yesterday says nothing about today, and no rest is longer."""
 
+MOST_BYTES = 2**50
+"""No model takes a petabyte; a number that says so is damage, and would keep its model out for ever."""
+
 
 class Remembered:
     """The file as this process knows it. ``health`` is on the monotonic clock, ``footprints`` by what was
@@ -53,10 +56,10 @@ class Remembered:
             found = json.loads(self._path.read_text())
             self.health = dict(_health(found["health"], self._clock))
             self._footprints = {
-                name: (str(one["of"]), Footprint(peak=int(one["peak"]), settling=int(one["settling"])))
-                for name, one in found["footprints"].items()
+                name: (str(one["of"]), _footprint(one)) for name, one in found["footprints"].items()
             }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        # Overflow: a number without end; Recursion: brackets without end.
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             self.health, self._footprints = {}, {}
         return True
 
@@ -116,6 +119,13 @@ def resting(home: Path, clock: Clock | None = None) -> dict[str, float]:
     remembered.refresh()
     now = clock.monotonic()
     return {name: one.until - now for name, one in remembered.health.items() if one.until > now}
+
+
+def _footprint(found: Mapping[str, Any]) -> Footprint:
+    peak = int(found["peak"])
+    if not 0 < peak <= MOST_BYTES:
+        raise ValueError(peak)
+    return Footprint(peak=peak, settling=int(found["settling"]))
 
 
 def _health(found: Mapping[str, Mapping[str, Any]], clock: Clock) -> Iterator[tuple[str, Health]]:
