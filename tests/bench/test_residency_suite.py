@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from sage.bench.residency.claims import CLAIMS, claims_table, judge
+from sage.bench.residency.claims import CLAIMS
 from sage.bench.residency.figures import DEFINITIONS, POLICIES, table_of
 from sage.bench.residency.grid import BUDGETS_GB, DISKS_GB_S, grid_table, run_grid
 from sage.bench.residency.learned import best_set, train
@@ -56,7 +56,7 @@ def test_every_policy_on_every_stream(residency_data: Path, home: Path) -> None:
         assert bound["exact"]
         assert all(rows[peer, kind]["swaps"] >= bound["swaps"] for peer in online)
         assert all(rows[peer, kind]["swaps"] >= sage["swaps"] for peer in online)
-        assert sage["swaps"] <= 1.3 * sage["belady_swaps"]
+        assert sage["swaps"] <= 1.3 * bound["swaps"]
         assert sage["swaps"] >= sage["swaps_at_least"] >= 1
         assert rows["best_single_resident", kind]["swaps"] == rows["fixed_set", kind]["swaps"] == 1
         assert all(row["budget_violations"] == 0 for (_, k), row in rows.items() if k == kind)
@@ -117,43 +117,12 @@ def test_the_fixed_set_fits_and_no_single_step_mends_it(
                 assert table[:, list(other)].max(1).sum() <= value + 1e-9
 
 
-def figure(swaps: float = 10, quality: float = 0.5, rate: float = 1.0, over: int = 0) -> dict[str, float]:
-    return {
-        "swaps": swaps,
-        "belady": 8,
-        "quality": quality,
-        "quality_per_s": rate,
-        "budget_violations": over,
-    }
-
-
-@pytest.mark.parametrize(
-    ("own", "not_met"),
-    [
-        (figure(rate=1.1, swaps=9), {}),
-        (figure(rate=1.1, swaps=11), {"fewest": "missed", "swaps": "missed"}),
-        (figure(rate=1.1), {"swaps": "tied"}),
-        (figure(rate=1.1, swaps=9, over=1), {"budget": "missed"}),
-        (figure(rate=1.1, swaps=9, quality=0.48), {"equal": "missed"}),
-        (figure(rate=1.004, swaps=9), {"single": "tied", "lru": "tied", "keepalive": "tied"}),
-        (figure(rate=0.9, swaps=9), {"single": "missed", "lru": "missed", "keepalive": "missed"}),
-    ],
-)
-def test_claims_are_met_tied_or_missed(own: dict[str, float], not_met: dict[str, str]) -> None:
-    others = ("lru_knn", "keepalive", "min_evict_cost", "gdsf", "best_single_resident")
-    judged = judge({"sage": [own], **{name: [figure()] for name in others}}, "sage")
-    assert {each.claim: each.verdict for each in judged if each.verdict != "met"} == not_met
-    assert all(each.seeds == (each.verdict == "met") for each in judged)
-    shown = {line["claim"]: line["bursty"] for line in claims_table({"bursty": judged})}
-    assert all(shown[claim].startswith(verdict) for claim, verdict in not_met.items())
-
-
 def test_the_grid_has_a_cell_for_each_budget_disk_and_stream(residency_data: Path, home: Path) -> None:
     asked = options(residency_data, budget_gb=None, requests=20)
     measured = run_grid(residency_data, asked, home, progress=lambda _: None)
     cells = [(row["budget_gb"], row["disk_gb_s"], row["stream"]) for row in measured["rows"]]
     assert cells == list(itertools.product(BUDGETS_GB, DISKS_GB_S, STREAMS))
-    marks = [f"{claim} {mark}" for claim in CLAIMS for mark in "-="]
+    marks = [f"{claim} {mark}" for claim in CLAIMS for mark in "-=~"]
     for row, policy in itertools.product(measured["rows"], JUDGED):
         assert row[f"not met, {policy}"] == "none" or set(row[f"not met, {policy}"].split(", ")) <= set(marks)
     table = grid_table(measured["rows"])

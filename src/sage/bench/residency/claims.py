@@ -3,19 +3,21 @@
 Owns: the claims, and when one is met. Must not know: how figures come about.
 
 A claim is judged on means over seeds, and says in how many seeds it would have held by itself. What differs
-by less than ``TIE`` is neither above nor below.
+by less than ``TIE`` is neither above nor below. Loads are held against Belady's only at equal quality:
+who answers worse may well load less.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 __all__ = ["CLAIMS", "ONLINE", "Judged", "Verdict", "claims_table", "judge", "not_met"]
 
-Verdict = Literal["met", "tied", "missed"]
+Verdict = Literal["met", "tied", "missed", "unequal"]
+"""``unequal``: not judged, for the quality is not equal."""
 
 Figures = Mapping[str, float]
 
@@ -24,8 +26,11 @@ ONLINE = ("lru_knn", "keepalive", "min_evict_cost", "gdsf")
 
 ROUTER = "lru_knn"
 
+BOUND = "belady"
+"""The router's choices with the fewest loads."""
+
 NEAR = 1.3
-"""Times the fewest loads."""
+"""Times the loads of ``BOUND``."""
 
 EQUAL = 0.01
 """A point of quality: answers are as good as others' when they are no further below them."""
@@ -35,13 +40,15 @@ TIE = 0.005
 
 CLAIMS: Mapping[str, str] = {
     "budget": "models in memory never take more than the budget",
-    "fewest": f"swaps at most {NEAR} x the fewest that serve its own choices",
-    "equal": "quality at most a point below the router's, so that swaps are compared at equal quality",
+    "fewest": f"swaps at most {NEAR} x belady's, at equal quality; elsewhere not judged (~)",
+    "equal": "quality equal to the router's, which is belady's too: at most a point below",
     "swaps": f"fewer swaps than each of {', '.join(ONLINE)}",
     "single": "more quality a second than best_single_resident",
     "lru": "more quality a second than lru_knn",
     "keepalive": "more quality a second than keepalive",
 }
+
+MARKS: Mapping[Verdict, str] = {"missed": "-", "tied": "=", "unequal": "~"}
 
 RIVALS = {"single": "best_single_resident", "lru": "lru_knn", "keepalive": "keepalive"}
 
@@ -60,19 +67,27 @@ class Judged:
 
 def judge(runs: Mapping[str, Sequence[Figures]], policy: str) -> list[Judged]:
     """Every claim of this policy on one stream, from the figures of every policy, by seed in order."""
-    own = runs[policy]
+    own, bound, router = runs[policy], runs[BOUND], runs[ROUTER]
     peers = [min((runs[name][seed] for name in ONLINE), key=lambda f: f["swaps"]) for seed in range(len(own))]
     pairs = {
         "budget": [(f["budget_violations"], 0.0) for f in own],
-        "fewest": [(f["swaps"], NEAR * f["belady"]) for f in own],
-        "equal": [(f["quality"], r["quality"] - EQUAL) for f, r in zip(own, runs[ROUTER], strict=True)],
+        "fewest": [(f["swaps"], NEAR * b["swaps"]) for f, b in zip(own, bound, strict=True)],
+        "equal": [(f["quality"], r["quality"] - EQUAL) for f, r in zip(own, router, strict=True)],
         "swaps": [(f["swaps"], p["swaps"]) for f, p in zip(own, peers, strict=True)],
         **{
             claim: [(f["quality_per_s"], r["quality_per_s"]) for f, r in zip(own, runs[rival], strict=True)]
             for claim, rival in RIVALS.items()
         },
     }
-    return [_judged(policy, claim, pairs[claim]) for claim in CLAIMS]
+    judged = {claim: _judged(policy, claim, pairs[claim]) for claim in CLAIMS}
+    near, equal = judged["fewest"], judged["equal"].verdict == "met"
+    both = zip(pairs["fewest"], pairs["equal"], strict=True)
+    judged["fewest"] = replace(
+        near,
+        verdict=near.verdict if equal else "unequal",
+        seeds=sum(_verdict("fewest", *f) == _verdict("equal", *e) == "met" for f, e in both),
+    )
+    return list(judged.values())
 
 
 def claims_table(judged: Mapping[str, Sequence[Judged]]) -> list[dict[str, Any]]:
@@ -88,10 +103,8 @@ def claims_table(judged: Mapping[str, Sequence[Judged]]) -> list[dict[str, Any]]
 
 
 def not_met(judged: Sequence[Judged]) -> str:
-    """The claims that were missed (-) or tied (=)."""
-    marks = [
-        f"{each.claim} {'=' if each.verdict == 'tied' else '-'}" for each in judged if each.verdict != "met"
-    ]
+    """The claims that were missed (-), tied (=) or not judged (~)."""
+    marks = [f"{each.claim} {MARKS[each.verdict]}" for each in judged if each.verdict != "met"]
     return ", ".join(marks) or "none"
 
 

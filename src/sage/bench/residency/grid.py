@@ -42,7 +42,8 @@ def run_grid(
     data: Path, options: ResidencyOptions, home: Path, *, progress: Callable[[str], None]
 ) -> dict[str, Any]:
     """``settings`` and ``rows``: one for each budget, disk and stream, with SAGE's figures and the claims
-    that were not met: missed (-) or tied (=). Of ``options`` count requests, seeds and the embedder.
+    that were not met: missed (-), tied (=) or not judged (~). Of ``options`` count
+    requests, seeds and the embedder.
 
     Raises:
         NotFound, UsageError: what is wrong with the data, or a budget holds fewer than two models.
