@@ -295,6 +295,16 @@ def test_read_only_reads_and_refuses_to_write(path: Path) -> None:
             reader.execute("DELETE FROM facts")
 
 
+def test_a_read_only_folder_can_be_read(lockable: Lockable) -> None:
+    path = lockable.folder / "with spaces?" / "sage.db"
+    with Database(path) as db:
+        put(db, "a")
+    path.chmod(0o644)
+    path.parent.chmod(0o755)
+    with lockable.locked(), Database(path, read_only=True) as db:
+        assert names(db) == ["a"]
+
+
 def test_read_only_does_not_migrate(path: Path) -> None:
     path.write_bytes(b"")
     with pytest.raises(StoreError, match="version 0"):

@@ -169,19 +169,24 @@ def _opened(path: Path, *, forgetful: bool) -> Iterator[Database]:
     except StoreReadOnly as error:
         if not forgetful:
             raise
-        logging.getLogger(__name__).warning("%s Going on without memory: nothing is kept.", error.message)
+        logging.getLogger(__name__).warning("Going on without memory, nothing is kept: %s", error.message)
         database = Database(path, kept=False)
     try:
         with database:
             yield database
+    except StoreDamaged as error:
+        if not _repaired(path):
+            raise
+        raise StoreDamaged(error.message, mend="It has been made again: ask once more") from error
     finally:
         if database.damaged:
             _repaired(path)
 
 
-def _repaired(path: Path) -> None:
+def _repaired(path: Path) -> bool:
     if saved := repair(path):
         logging.getLogger(__name__).warning("%s", saved)
+    return saved is not None
 
 
 def _check_room(path: Path) -> None:

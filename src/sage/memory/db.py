@@ -192,7 +192,7 @@ class Database:
             if self.read_only
             else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
         )
-        connection = apsw.Connection(str(self.path) if self.kept else ":memory:", flags=flags)
+        connection = apsw.Connection(self._name(), flags=flags | apsw.SQLITE_OPEN_URI)
         self._connection = connection
         connection.set_busy_timeout(int(BUSY_SECONDS * 1000))
         # Nothing has been written so far; a file that is refused here stays as it is, to the byte.
@@ -216,6 +216,18 @@ class Database:
         # A folder that cannot be written is noticed only by writing; better now than at the first answer.
         with self.transaction():
             pass
+
+    def _name(self) -> str:
+        """What SQLite is asked to open. Even to read, it writes beside the file; where that is impossible,
+        nobody else writes either, and a file whose WAL is empty can be read as it is."""
+        if not self.kept:
+            return ":memory:"
+        effective = os.access in os.supports_effective_ids
+        if self.read_only and not os.access(self.path.parent, os.W_OK, effective_ids=effective):
+            wal = Path(f"{self.path}-wal")
+            if not wal.exists() or wal.stat().st_size == 0:
+                return f"{self.path.absolute().as_uri()}?immutable=1"
+        return self.path.absolute().as_uri()
 
     def _recognise(self) -> None:
         application = int(self._one("PRAGMA application_id"))
