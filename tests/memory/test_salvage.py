@@ -15,7 +15,7 @@ from sage.clock import FakeClock
 from sage.errors import StoreError
 from sage.memory.db import Database
 from sage.memory.passages import PassageStore, Said
-from sage.memory.salvage import repair
+from sage.memory.salvage import TABLES, repair
 from sage.memory.verbatim import VerbatimStore
 from sage.types import Message, Situation
 
@@ -58,6 +58,15 @@ def count(path: Path, table: str) -> int:
     with Database(path) as db:
         assert db.integrity() == "ok"
         return int(db.execute(f"SELECT count(*) FROM {table}")[0][0])  # noqa: S608
+
+
+def test_every_table_is_saved_or_made_from_others(path: Path) -> None:
+    made = {"recall_blocks", "recall_postings", "salience_words", "sqlite_sequence"}
+    with Database(path) as db:
+        rows = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
+    found = {row[0] for row in rows if not row[0].startswith(("passages_fts", "sqlite_stat"))}
+    assert set(TABLES) | made >= found
+    assert set(TABLES) <= found
 
 
 def test_a_sound_database_is_left_alone(path: Path) -> None:

@@ -98,6 +98,9 @@ def forget(db: Database, home: Path, found: Found) -> Proof:
         _strip(db, gone)
     _strip_events(home, frozenset(found.turns))
     db.checkpoint()
+    used, free = db.bytes()
+    if free > used:
+        db.compact()
     proof = found.pieces.search(db, home)
     if proof.in_database:
         db.compact()

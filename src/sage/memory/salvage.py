@@ -22,7 +22,7 @@ from typing import Any
 from sage.errors import StoreDamaged, StoreError
 from sage.memory.db import Database
 
-__all__ = ["Salvaged", "repair"]
+__all__ = ["TABLES", "Salvaged", "repair"]
 
 PAGE = 200
 """Rows read at once where nothing is damaged."""
@@ -32,6 +32,7 @@ FARTHEST = 1 << 24
 
 TABLES = (
     *("turns", "decisions", "contexts", "outcomes", "passages", "passage_vectors"),
+    *("salience", "salience_weights"),
     *("accounts", "entries", "facts", "rates", "trust_rows", "trust_resets", "opinions", "opinion_pairs"),
 )
 """Those that are not made again from others; whoever is referred to comes first."""
