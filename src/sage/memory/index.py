@@ -53,7 +53,6 @@ SATURATION, LENGTH_SHARE, USUAL_TERMS = 0.6, 0.3, 16.0
 was stored stays right whatever is said later."""
 
 FORGOTTEN = "passages.forgotten"
-_NONE: Postings = (np.zeros(0, np.int64), np.zeros(0, np.float32))
 
 
 class Index:
@@ -106,7 +105,7 @@ class Index:
     def postings(self, wanted: Sequence[str]) -> list[Postings]:
         """For each term the rows it occurs in, growing, and its weight (0..1] there."""
         keys = [term_key(term) for term in wanted]
-        parts: dict[int, list[Postings]] = {key: [] for key in keys}
+        parts: dict[int, list[tuple[int, bytes]]] = {key: [] for key in keys}
         if self._starts and keys:
             marks = ", ".join("?" * len(keys))
             rows = self._db.execute(
@@ -115,17 +114,9 @@ class Index:
                 (*keys, self._namespace),
             )
             for block, key, data in rows:
-                start = self._starts.get(block)
-                if start is not None:  # else it was made after these records were read
-                    count = len(data) // 3
-                    at = np.frombuffer(data, "<u2", count).astype(np.int64) + start
-                    weights = np.frombuffer(data, "u1", count, 2 * count).astype(np.float32) / np.float32(255)
-                    parts[key].append((at, weights))
-        for key in keys:
-            if key in self._rest:
-                rest, strengths = self._rest[key]
-                parts[key].append((np.array(rest, np.int64), np.array(strengths, np.float32)))
-        return [_joined(parts[key]) for key in keys]
+                if block in self._starts:  # else it was made after these records were read
+                    parts[key].append((self._starts[block], data))
+        return [_joined(parts[key], self._rest.get(key, ([], []))) for key in keys]
 
     def _clear(self) -> None:
         self.records: Records = np.zeros(0, RECORD)
@@ -226,10 +217,17 @@ class Index:
             self._db.execute("INSERT INTO recall_postings VALUES (?, ?, ?)", (block, key, data))
 
 
-def _joined(parts: list[Postings]) -> Postings:
-    if not parts:
-        return _NONE
-    return np.concatenate([at for at, _ in parts]), np.concatenate([weights for _, weights in parts])
+def _joined(parts: Sequence[tuple[int, bytes]], rest: tuple[list[int], list[float]]) -> Postings:
+    """What blocks say of a term, each with its first row, and what is in none."""
+    counts = [len(data) // 3 for _, data in parts]
+    at = np.frombuffer(b"".join(data[: 2 * n] for n, (_, data) in zip(counts, parts, strict=True)), "<u2")
+    weights = np.frombuffer(b"".join(data[2 * n :] for n, (_, data) in zip(counts, parts, strict=True)), "u1")
+    rows = at.astype(np.int64) + np.repeat(np.array([start for start, _ in parts], np.int64), counts)
+    shares = weights.astype(np.float32) / np.float32(255)
+    return (
+        np.concatenate([rows, np.array(rest[0], np.int64)]),
+        np.concatenate([shares, np.array(rest[1], np.float32)]),
+    )
 
 
 def _records(passages: Sequence[Passage], read: Sequence[Sequence[str]]) -> Records:

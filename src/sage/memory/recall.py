@@ -243,12 +243,14 @@ class Recall:
 
 
 def _best(values: Floats, count: int) -> Ints:
-    """Rows of the highest values, growing; of equal ones the newest."""
+    """Rows of the highest values, growing; where few are above 0, the newest of the others."""
     if len(values) <= count:
         return np.arange(len(values))
-    edge = np.partition(values, -count)[-count]
-    above = np.flatnonzero(values > edge)
-    return np.sort(np.concatenate([above, np.flatnonzero(values == edge)[-(count - len(above)) :]]))
+    above = np.flatnonzero(values > 0)
+    if len(above) > count:
+        return np.sort(above[np.argpartition(values[above], -count)[-count:]])
+    others = np.flatnonzero(values <= 0)[len(above) - count :]
+    return np.sort(np.concatenate([above, others if len(above) < count else others[:0]]))
 
 
 def _fits(ranking: Ranking) -> bool:
