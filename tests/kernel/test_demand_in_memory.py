@@ -38,6 +38,20 @@ def test_after_each_turn_the_host_knows_what_is_worth_keeping(
     assert "good would do it better once loaded" in reply.decision.reason
 
 
+def test_who_was_just_chosen_is_worth_something_before_it_is_loaded(
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else whoever loads at the same time would push it out before all others."""
+    kernel = make_kernel(make_card("quick", prior=0.6))
+    told: list[Mapping[str, float]] = []
+    monkeypatch.setattr(kernel.host, "appraise", told.append)
+    kernel.tick(ask())
+    assert told[0]["quick"] > 0.0
+    monkeypatch.setattr(kernel.host, "prefetch", lambda _card: None)
+    kernel.anticipate()
+    assert told[-1] == told[0]
+
+
 def test_the_model_whose_load_is_paid_is_loaded_between_turns(
     make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
 ) -> None:

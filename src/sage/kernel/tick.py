@@ -7,7 +7,7 @@ Must not know: terminals, HTTP, or how a model runs.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -99,6 +99,7 @@ class Kernel:
         self._surroundings = surroundings
         self._random = np.random.default_rng()
         self._demand = Demand()
+        self._running: dict[str, Turn] = {}
 
     @cached_property
     def _selector(self) -> Selector:
@@ -137,6 +138,7 @@ class Kernel:
         situation = sense(request, default_max_tokens=self.settings.models.max_tokens)
         turn = Turn(id=new_id("turn"), situation=situation, started=self.clock.monotonic())
         _ACTIVE.add(turn.id)
+        self._running[turn.id] = turn
         try:
             self._begin(turn)
             context = self._recall(turn)
@@ -151,6 +153,7 @@ class Kernel:
             raise
         finally:
             _ACTIVE.discard(turn.id)
+            del self._running[turn.id]
 
     def learn(self, outcome: Outcome) -> bool:
         """Record an outcome once and let trust learn from it; False when it was known."""
@@ -190,14 +193,20 @@ class Kernel:
     def anticipate(self) -> None:
         """Have the model loaded that would have served the last requests best, where they have paid for it
         and nothing else is going on. Returns at once."""
-        free = self._surroundings.free_bytes()
+        unit, free = self.settings.selector.price_unit, self._surroundings.free_bytes()
         with self.trust.book():
-            wanted = self._wanted(self.host.resident(), free)
+            held = self._held()
+            worth = self._demand.worth(held)
+            wanted = self._demand.wanted(held, unit=unit, free_bytes=free)
+        self.host.appraise(worth | dict([wanted] if wanted else []))
         if wanted and wanted[0] in self.catalog:
             self.host.prefetch(self.catalog[wanted[0]])
 
-    def _wanted(self, resident: Collection[str], free_bytes: int) -> tuple[str, float] | None:
-        return self._demand.wanted(resident, unit=self.settings.selector.price_unit, free_bytes=free_bytes)
+    def _held(self) -> set[str]:
+        """Who is in memory, is being loaded, or was just chosen, which the host may not know yet: a model
+        whose worth it is not told goes before all others."""
+        chosen = {turn.decision.chosen for turn in list(self._running.values()) if turn.decision}
+        return chosen.union(model.name for model in self.host.picture.models if not model.leaves)
 
     def _begin(self, turn: Turn) -> None:
         """Store the question; give back what turns hold whose end could not be written."""
@@ -254,9 +263,8 @@ class Kernel:
                 random=self._random if explores else None,
                 demand=self._demand,
             )
-            resident = self.host.resident()
-            worth, wanted = self._demand.worth(resident), self._wanted(resident, limits.free_bytes)
-        self.host.appraise(worth | dict([wanted] if wanted else []))
+            worth = self._demand.worth(self._held())
+        self.host.appraise(worth)
         # Twice what the drafts should cost, so that many turns can run side by side; what a turn takes
         # beyond its grant is charged too.
         prices = [score.est_atp for score in turn.decided.candidates[: self.settings.irp.max_steps]]
