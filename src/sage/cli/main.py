@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from sage import __version__
-from sage.cli import ask, bench, chat, config, demo, doctor, logs, memory, models, state, trust
+from sage.cli import ask, bench, chat, config, demo, doctor, logs, memory, models, salience, state, trust
 from sage.errors import Interrupted, NoDiskSpace, SageError, Terminated, UsageError
 
 __all__ = ["app", "main"]
@@ -48,6 +48,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(trust.app, name="trust")
 app.command()(logs.logs)
 app.add_typer(memory.app, name="memory")
+app.command()(salience.salience)
 app.command()(state.state)
 app.command()(doctor.doctor)
 app.add_typer(config.app, name="config")

@@ -248,8 +248,8 @@ INSERT INTO passages (namespace, session, turn_id, speaker, at, text)
 """
 
 _SALIENCE = """
--- What each passage counts as (sage.memory.salience), and its place in salient memory: rank is log2(odds) plus
--- time in half-lives, NULL where it was dropped. words: JSON, the hashed words it added to salience_words.
+-- What each passage counts as (sage.memory.salience), and its place in salient memory: rank is log2(odds)
+-- plus time in half-lives, NULL where it was dropped. words: JSON, the hashes it added to salience_words.
 CREATE TABLE salience (
     passage_id INTEGER PRIMARY KEY REFERENCES passages (id) ON DELETE CASCADE,
     namespace  TEXT NOT NULL,
@@ -282,7 +282,8 @@ CREATE TABLE salience_weights (
 
 CREATE TRIGGER salience_heard AFTER INSERT ON salience BEGIN
     INSERT INTO salience_words (namespace, word, messages)
-        SELECT new.namespace, value, 1 FROM json_each(new.words) UNION ALL SELECT new.namespace, -1, 1 WHERE true
+        SELECT new.namespace, value, 1 FROM json_each(new.words)
+        UNION ALL SELECT new.namespace, -1, 1 WHERE true
         ON CONFLICT (namespace, word) DO UPDATE SET messages = messages + 1;
 END;
 CREATE TRIGGER salience_forgotten AFTER DELETE ON salience BEGIN
