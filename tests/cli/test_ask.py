@@ -93,6 +93,13 @@ def test_on_a_pipe_stdout_is_the_answer(run_sage: Any, fakes: Any) -> None:
     assert clean(done)
 
 
+def test_an_answer_that_is_doubted_or_cut_says_so(run_sage: Any, fakes: Any) -> None:
+    fakes(one={"prior": 0.1, "answer": "word " * 50, "logprob": -3.0})
+    doubted = run_sage("ask", "--max-tokens", "9", "hi")
+    assert doubted.returncode == 0
+    assert re.match(r"one · likely wrong \(right: \d+ %\) · cut at 9 tokens · \d", doubted.stderr)
+
+
 @pytest.mark.parametrize("args", [(), ("-",)])
 def test_the_question_from_stdin(args: tuple[str, ...], run_sage: Any, fakes: Any) -> None:
     fakes(one={})
@@ -226,14 +233,16 @@ def test_an_unknown_variable(run_sage: Any, fakes: Any) -> None:
     assert "Did you mean 'SAGE_MODELS__OFFLINE'?" in done.stderr
 
 
-def test_a_corrupt_database_is_left_alone(run_sage: Any, fakes: Any, home: Path) -> None:
+def test_a_corrupt_database_is_set_aside_and_the_answer_comes(
+    run_sage: RunSage, fakes: Fakes, home: Path
+) -> None:
     fakes(one={})
-    (home / "sage.db").write_bytes(b"this is no database" * 500)
+    (home / "sage.db").write_bytes(b"this is not a database " * 200)
     done = run_sage("ask", "hi")
-    assert done.returncode == 4
-    assert "Keep it and start anew" in done.stderr
-    assert clean(done)
-    assert (home / "sage.db").read_bytes() == b"this is no database" * 500
+    assert (done.returncode, done.stdout) == (0, "You said: hi\n")
+    (aside,) = home.glob("sage.db.damaged-*")
+    assert aside.read_bytes() == b"this is not a database " * 200
+    assert str(aside) in done.stderr
 
 
 def test_when_the_best_crashes_the_next_answers(run_sage: Any, fakes: Any) -> None:
