@@ -59,6 +59,15 @@ def test_without_history_a_load_costs_what_it_costs(make_pool: Callable[..., Poo
     assert (loads.displaces.tolist(), loads.order) == ([[False], [True], [True]], ("a",))
 
 
+def test_a_load_in_flight_counts_what_is_left_to_wait(make_candidate: Make) -> None:
+    """It pushes nobody out any more, and who asked first pays for it."""
+    changes = {"memory_bytes": GB, "resident": True, "reload_s": 4.0}
+    pool = Pool([make_candidate("a", **changes), make_candidate("b", est_load_s=1.5, **changes)])
+    loads = Demand().loads(pool, unit="atp", free_bytes=-GB)
+    assert loads.price.tolist() == [0.0, 1.5]
+    assert not loads.displaces.any()
+
+
 def test_each_request_that_misses_a_model_pays_for_its_load(make_pool: Callable[..., Pool]) -> None:
     """Into free room: nobody has to go, so that every tenth of permission saves one ATP."""
     pool = make_pool("a")

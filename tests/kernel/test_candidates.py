@@ -96,6 +96,14 @@ def test_what_is_loaded_costs_no_load(make_card: MakeCard) -> None:
     assert a.est_run_s > 0
 
 
+@pytest.mark.parametrize(("since", "left"), [(2.0, 5.0), (9.0, 9.0)])
+def test_what_is_being_loaded_costs_what_is_left_of_it(
+    since: float, left: float, make_card: MakeCard
+) -> None:
+    a = made(make_card("a", rates=FIGURES), price=replace(pricing(), loading={"a": since}))
+    assert (a.resident, a.load_bytes, a.est_load_s, a.reload_s) == (True, 0, left, 7.0)
+
+
 @pytest.mark.parametrize(("card_holds", "setting", "context"), [(512, 4096, 512), (8192, 4096, 4096)])
 def test_the_context_is_the_smaller_of_card_and_setting(
     card_holds: int, setting: int, context: int, make_card: MakeCard

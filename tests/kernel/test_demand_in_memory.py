@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Literal
 
 import pytest
 
 from sage.config import ModelSettings, SelectorSettings, Settings
-from sage.errors import LoadFailed
-from sage.kernel.candidates import Pricing, candidate
+from sage.errors import LoadFailed, WeightsMissing
+from sage.kernel.candidates import USUAL, Pricing, candidate
 from sage.kernel.sense import Request
 from sage.kernel.tick import Kernel
 from sage.types import Message, Situation
@@ -50,6 +52,38 @@ def test_who_was_just_chosen_is_worth_something_before_it_is_loaded(
     monkeypatch.setattr(kernel.host, "prefetch", lambda _card: None)
     kernel.anticipate()
     assert told[-1] == told[0]
+
+
+def test_who_is_loaded_goes_on_answering_without_its_file(
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
+) -> None:
+    kernel = make_kernel(make_card("found", prior=0.6, default=False))
+    kernel.tick(ask())
+    missing = WeightsMissing("its weights are not here")
+    kernel._surroundings = replace(
+        kernel._surroundings, is_present=lambda _card: False, obstacle=lambda _card: missing
+    )
+    assert kernel.tick(ask()).model == "found"
+    kernel.host.unload("found")
+    assert kernel._candidates(USUAL, pinned=None) == []
+
+
+def test_a_load_in_flight_is_not_paid_twice(make_card: MakeCard, make_kernel: MakeKernel, ask: Ask) -> None:
+    """While one request waits for its model, it is as if loaded for the next, but for the rest of the wait."""
+    kernel = make_kernel(make_card("slow", script={"load_s": 3.0, "resident_mb": 50}, rates=SLOW))
+    first = threading.Thread(target=kernel.tick, args=(ask(),))
+    first.start()
+    until = time.monotonic() + 20.0
+    while not kernel.host.picture.models and time.monotonic() < until:
+        time.sleep(0.01)
+    free = kernel._surroundings.free_bytes()
+    [slow] = kernel._candidates(USUAL, pinned=None)
+    left = kernel._limits(pinned=None).free_bytes
+    first.join()
+    assert slow.resident
+    assert slow.load_bytes == 0
+    assert 490.0 < slow.est_load_s < 500.0
+    assert left < free - 20_000_000  # set aside for it, though not yet taken
 
 
 def test_the_model_whose_load_is_paid_is_loaded_between_turns(

@@ -48,9 +48,9 @@ less or wait, and who comes back pushes out another."""
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Loads:
-    """For each candidate of a pool: ``price``, what loading it counts for now (0 where it is loaded), in the
-    unit asked for; ``saved``, what earlier requests have paid of it; ``displaces`` (candidates, loaded), whom
-    of ``order`` (who leaves first) it would push out."""
+    """For each candidate of a pool: ``price``, what loading it counts for now (of who is being loaded, the rest
+    of the wait; 0 where it is loaded), in the unit asked for; ``saved``, what earlier requests have paid of
+    it; ``displaces`` (candidates, loaded), whom of ``order`` (who leaves first) it would push out."""
 
     price: Floats
     saved: Floats
@@ -138,7 +138,7 @@ class Demand:
         due = pool.loads[unit] + np.minimum(DISPLACED * (displaces @ pool.loads[unit][order]), lost)
         paid = np.minimum(np.maximum(saved - lost, 0.0), due)
         return Loads(
-            price=np.where(loaded, 0.0, due - paid),
+            price=np.where(loaded, pool.waits[unit], due - paid),
             saved=np.where(loaded, 0.0, paid),
             displaces=displaces,
             order=tuple(pool.names[line] for line in order),

@@ -33,13 +33,14 @@ GUESS: Mapping[str, float] = {"prompt_tok_s": 200.0, "generate_tok_s": 30.0}
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pricing:
     """What a price is predicted from: rates by model, what is loaded, bytes a second from storage; seconds
-    until those that failed lately may be tried again."""
+    until those that failed lately may be tried again; seconds since the loads in flight began."""
 
     rates: Mapping[str, Mapping[str, float]]
     resident: Iterable[str]
     disk_bytes_s: float
     context: int
     resting: Mapping[str, float] = field(default_factory=dict)
+    loading: Mapping[str, float] = field(default_factory=dict)
 
 
 def candidate(
@@ -51,7 +52,8 @@ def candidate(
     memory_bytes: Callable[[ModelCard], int],
 ) -> Candidate:
     """The card as a candidate for this situation. An ``obstacle`` to loading it makes it unavailable, an
-    unsafe file does, and so does failing again and again, for a while."""
+    unsafe file does, and so does failing again and again, for a while. What is being loaded counts as loaded,
+    but for the time that is left of its load: that is paid already, by who asked first."""
     unavailable = obstacle
     memory = card.bytes
     if unavailable is None:
@@ -64,7 +66,7 @@ def candidate(
         unavailable = LoadFailed(
             f"it failed lately and rests for {seconds:.0f} s more", mend="sage logs shows why it failed"
         )
-    resident = card.name in pricing.resident
+    resident = card.name in pricing.resident or card.name in pricing.loading
     usual = _measured_or(card, pricing, answer_tokens(ANY_KIND), USUAL_ANSWER_TOKENS)
     answer = _measured_or(card, pricing, answer_tokens(situation.kind), usual)
     room = card.room(pricing.context)
@@ -81,7 +83,7 @@ def candidate(
         memory_bytes=memory,
         resident=resident,
         load_bytes=0 if resident else card.bytes,
-        est_load_s=0.0 if resident else load_s,
+        est_load_s=_left_of_load(card, pricing, load_s) if resident else load_s,
         est_run_s=run_s,
         est_tokens=tokens + written,
         reload_s=load_s,
@@ -90,6 +92,15 @@ def candidate(
         family=card.family,
         unavailable=unavailable,
     )
+
+
+def _left_of_load(card: ModelCard, pricing: Pricing, load_s: float) -> float:
+    """Seconds until a model can be asked that is loaded or being loaded. A load that takes longer than it
+    should will take as long again."""
+    if card.name not in pricing.loading:
+        return 0.0
+    since = pricing.loading[card.name]
+    return load_s - since if since < load_s else since
 
 
 def answer_tokens(kind: str) -> str:

@@ -279,31 +279,50 @@ class Kernel:
         # Idle models can make room; for a model that was asked for by name the busy ones are waited for.
         room = self.host.reclaimable() if pinned is None else sum(self.host.resident().values())
         balance, free = self.books.balance(), self._surroundings.free_bytes()
+        picture = self.host.picture
+        coming = sum(
+            max(0, model.bytes - picture.occupied.get(model.name, 0))
+            for model in picture.models
+            if model.phase == "loading"
+        )
         return Spending(
             atp=balance,
             capacity=self.settings.atp.capacity,
             memory_bytes=free + room,
-            free_bytes=free,
+            free_bytes=free - coming,
             explore_atp=self.settings.selector.explore_share * balance,
         )
 
     def _candidates(self, situation: Situation, *, pinned: str | None) -> list[Candidate]:
         """Everybody who is here, the default models and who was asked for: of others that are known it would
         only be said that they are not here."""
-        around = self._surroundings
+        around, resident, now = self._surroundings, self.host.resident(), self.clock.monotonic()
         pricing = Pricing(
             rates=self.books.rates(),
-            resident=self.host.resident(),
+            resident=resident,
             disk_bytes_s=around.disk_bytes_s(),
             context=self.settings.models.context,
             resting=self.host.resting(),
+            loading={
+                model.name: now - model.since
+                for model in self.host.picture.models
+                if model.phase == "loading" and not model.leaves
+            },
         )
-        return [
-            candidate(
+
+        def as_candidate(card: ModelCard) -> Candidate:
+            if card.name in resident:  # it goes on answering, whatever became of its files
+                return candidate(
+                    card, situation, pricing, obstacle=None, memory_bytes=lambda card: resident[card.name]
+                )
+            return candidate(
                 card, situation, pricing, obstacle=around.obstacle(card), memory_bytes=around.memory_bytes
             )
+
+        return [
+            as_candidate(card)
             for card in self.catalog.values()
-            if card.default or card.name == pinned or around.is_present(card)
+            if card.default or card.name == pinned or card.name in resident or around.is_present(card)
         ]
 
     def _weighing(self, turn: Turn) -> Weighing:
