@@ -233,9 +233,7 @@ def test_an_unknown_variable(run_sage: Any, fakes: Any) -> None:
     assert "Did you mean 'SAGE_MODELS__OFFLINE'?" in done.stderr
 
 
-def test_a_corrupt_database_is_set_aside_and_the_answer_comes(
-    run_sage: RunSage, fakes: Fakes, home: Path
-) -> None:
+def test_a_corrupt_database_is_set_aside_and_the_answer_comes(run_sage: Any, fakes: Any, home: Path) -> None:
     fakes(one={})
     (home / "sage.db").write_bytes(b"this is not a database " * 200)
     done = run_sage("ask", "hi")

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Printer", "Progress", "printing", "progress"]
 
+UNLIKELY = 0.5
+"""An answer whose chance of being right is below this is likelier wrong than right."""
+
 ORDINALS = ("first", "second", "third", "fourth", "fifth")
 
 
@@ -129,10 +132,17 @@ class Printer:
         elif reply.draft != self._draft:
             place = list(self._drafts).index(reply.draft)
             notes().print(f"— the {_ordinal(place)} answer is kept.", style="dim", markup=False)
-        notes().print(
-            f"{reply.model} · {human_seconds(reply.usage['wall_s'])} · {reply.atp['spent']:.1f} ATP · "
+        doubts = _doubts(reply)
+        told = (
+            reply.model,
+            *doubts,
+            human_seconds(reply.usage["wall_s"]),
+            f"{reply.atp['spent']:.1f} ATP",
             f"sage trust explain {reply.turn_id}",
-            style="dim",
+        )
+        notes().print(
+            " · ".join(told),
+            style="yellow" if doubts else "dim",
             markup=False,
             soft_wrap=True,  # the command stays in one piece, to be copied
         )
@@ -165,6 +175,21 @@ class Printer:
             sys.stdout.buffer.write(text.encode("utf-8", "replace"))
         sys.stdout.flush()
         self._line_open = not text.endswith("\n")
+
+
+def _doubts(reply: Reply) -> list[str]:
+    """What speaks against an answer: it is estimated to be likelier wrong than right, or it was cut."""
+    said = list[str]()
+    chance = max((float(one["p"]) for one in reply.irp.get("opinions", ())), default=1.0)
+    if chance < UNLIKELY:
+        said.append(f"likely wrong (right: {100 * chance:.0f} %)")
+    if reply.finish_reason == "length":
+        # Of the drafts by this model the longest is the one that was cut.
+        tokens = max(one["tokens"] for one in reply.irp["opinions"] if one["model"] == reply.model)
+        said.append(f"cut at {tokens} tokens")
+    elif reply.finish_reason == "deadline":
+        said.append("cut at the deadline")
+    return said
 
 
 def _ordinal(index: int) -> str:
