@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 
 from sage.bench.residency.belady import fewest_loads, rooms
 from sage.bench.residency.peers import BestSingle, Clairvoyant, Gdsf, KeepAlive, Lru, MinEvictCost
-from sage.bench.residency.planning import PARTS, measure_planning
+from sage.bench.residency.planning import PARTS, measure_planning, planning_kernel
 from sage.bench.residency.simulate import Held, Memory, simulate
 from sage.bench.residency.speeds import USUAL, fit_speeds
 from sage.bench.residency.streams import STREAMS, Stream, make_stream
 from sage.bench.residency.world import Model, World, fitting, folder_world
 from sage.bench.zoo.matrix import MeasuredModel
 from sage.errors import UsageError
+from sage.kernel.sense import Request, sense
+from sage.types import Message
 
 GB = 10**9
 DISK = 1e9
@@ -129,10 +131,21 @@ def test_the_bound_is_the_fewest_there_is(sequence: list[int], sizes: list[int],
 
 
 def test_planning_is_timed_for_each_number_of_models() -> None:
-    rows = measure_planning((10, 20))
-    parts = [*PARTS, "whole"]
-    assert [(row["models"], row["part"]) for row in rows] == [(n, part) for n in (10, 20) for part in parts]
+    rows = measure_planning((10, 200))
+    assert [(row["models"], row["part"]) for row in rows] == [(n, part) for n in (10, 200) for part in PARTS]
     assert all(0.0 < row["median us"] <= row["p95 us"] < 1e6 for row in rows)
+    claims = {(row["models"], row["part"]): row["within 1 ms"] for row in rows}
+    assert claims.pop((10, "planning")) in {"met", "missed"}
+    assert set(claims.values()) == {""}
+
+
+def test_what_planning_is_timed_with_can_all_be_loaded() -> None:
+    request = Request(messages=(Message(role="user", content="?"),), session="s")
+    with planning_kernel(20) as kernel:
+        found = kernel._candidates(sense(request, default_max_tokens=64), pinned=None)
+    assert len(found) == 20
+    assert {each.name for each in found if each.resident} == {"model-0", "model-10"}
+    assert all(each.unavailable is None and each.memory_bytes > 30e6 for each in found)
 
 
 def test_a_model_larger_than_the_budget_has_no_bound() -> None:
