@@ -200,6 +200,23 @@ def test_new_weights_are_measured_anew(tmp_path: Path) -> None:
     assert measured_of(one, tmp_path, 4096) != before
 
 
+def test_an_adapter_is_measured_anew_with_new_weights_of_its_base(tmp_path: Path) -> None:
+    base, lora = tmp_path / "base.gguf", tmp_path / "lora"
+    for path in (base, lora):
+        path.write_bytes(b"one")
+    (tmp_path / "catalog.toml").write_text(
+        f'[[model]]\nname = "base"\nsource = "path:{base}"\nbytes = 3\n'
+        'license = "MIT"\ncontext_length = 512\n'
+    )
+    adapter = ModelCard(
+        name="m", source=f"path:{lora}", sha256="", bytes=0, license="MIT", context_length=512, base="base"
+    )
+    before = measured_of(adapter, tmp_path, 512)
+    assert before == measured_of(adapter, tmp_path, 512) != ""
+    base.write_bytes(b"other")
+    assert measured_of(adapter, tmp_path, 512) != before
+
+
 def test_another_process_is_heard_of_before_the_next_load(home: Path) -> None:
     clock = FakeClock(1001.0)
     with Command(home, clock) as host:

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from sage.clock import Clock, SystemClock
+from sage.errors import ConfigError
 from sage.zoo.breaker import LONGEST_PLEA_S, Health
 from sage.zoo.card import ModelCard
+from sage.zoo.catalog import load_catalog
 from sage.zoo.footprint import Footprint
 from sage.zoo.process import ERRORS
 from sage.zoo.sources import stamp
@@ -66,7 +68,7 @@ class Remembered:
     def footprint(self, name: str, of: str) -> Footprint:
         """What was measured ``of`` this; of anything else nothing is known."""
         known, footprint = self._footprints.get(name, ("", Footprint()))
-        return footprint if known == of else Footprint()
+        return footprint if of and known == of else Footprint()
 
     def keep(self, health: Mapping[str, Health], footprints: Mapping[str, tuple[str, Footprint]]) -> None:
         """Write what has changed; nothing where the disk does not allow it."""
@@ -104,10 +106,14 @@ class Remembered:
 
 
 def measured_of(card: ModelCard, home: Path, context: int) -> str:
-    """What a measurement is true of: the weights as they lie on the disk, and the context."""
+    """What a measurement is true of: the weights as they lie on the disk, an adapter's base included, and the
+    context."""
     try:
-        told = repr((card.backend, card.room(context), stamp(card, home)))
-    except (OSError, RuntimeError):  # they cannot be looked at
+        weights = stamp(card, home)
+        if card.base and (base := load_catalog(home).get(card.base)):
+            weights += stamp(base, home)
+        told = repr((card.backend, card.room(context), weights))
+    except (OSError, RuntimeError, ConfigError):  # they cannot be looked at
         return ""
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
