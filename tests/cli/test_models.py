@@ -45,6 +45,7 @@ def test_list_as_json(run_sage: Any) -> None:
             "message": "its weights are not here",
             "mend": "sage models pull smollm2-135m-instruct",
         },
+        "notice": "",
         "resident": False,
         "default": True,
         "bytes": 98_362_432,
@@ -85,7 +86,18 @@ def test_list_all_for_people(run_sage: Any) -> None:
     assert len(lines) > 30
     assert "~66.0 GB  unfit" in lines["qwen3-omni-30b-fp4"]
     assert "~490 MB" in lines["qwen2.5-0.5b-instruct-q4_k_m"]
-    assert all(len(line) <= 140 for line in lines.values())
+    assert all(len(line) <= 144 for name, line in lines.items() if name != "!")
+
+
+def test_a_model_with_a_notice_is_marked(run_sage: Any) -> None:
+    hybrid = "nemotron-h-4b-instruct-128k"
+    plain = run_sage("models", "list", "--all").stdout.splitlines()
+    assert [" !  " in line for line in plain if line.startswith(hybrid)] == [True]
+    assert [" !  " in line for line in plain if line.startswith("smollm2-135m-instruct")] == [False]
+    (why,) = (line for line in plain if line.startswith(f"! {hybrid}: "))
+    assert "needs mamba-ssm, which has no build for ARM64" in why
+    (row,) = (row for row in json.loads(run_sage("models", "list", "--json").stdout) if row["name"] == hybrid)
+    assert "ARM64" in row["notice"]
 
 
 def test_a_narrow_list_drops_licences_and_no_part_of_a_name(run_sage: Any) -> None:

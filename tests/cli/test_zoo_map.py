@@ -181,6 +181,7 @@ def test_the_inventory_as_json(run_sage: Any, bench: str) -> None:
     assert entries["gemma-3-270m"]["ran_on"] == ["linux riscv64"]
     assert entries["phi-2"]["ran_on"] == []
     assert entries["qwen3-omni-30b-fp4"]["bits_kept"] is False
+    assert "ARM64" in entries["nemotron-h-4b-instruct-128k"]["notice"]
     (task,) = taken["by_task"]
     assert (task["where"], task["best"], task["quality"], task["n"]) == ("facts|x", "gemma-3-270m", 1.0, 40)
     assert [choice["where"] for choice in taken["by_memory"]] == ["200000000", "400000000"]
@@ -197,6 +198,10 @@ def test_the_inventory_as_markdown_lines_up(run_sage: Any, bench: str) -> None:
         assert len({len(line) for line in block}) == 1
         assert set(block[1]) <= set("|-:")
     assert "a test machine" in out
+    assert (
+        "\n- ! nemotron-h-4b-instruct-128k: As published it needs mamba-ssm, which has no build for ARM64"
+        in out
+    )
 
 
 def test_the_inventory_for_people(run_sage: Any, bench: str) -> None:
@@ -212,6 +217,10 @@ def test_the_inventory_for_people(run_sage: Any, bench: str) -> None:
         "17.6+",
         "unfit",
     ]
+    (line,) = [line for line in lines if line.startswith("nemotron-h-4b-instruct-128k ") and " GB " in line]
+    assert line.split()[-1] == "!"
+    (line,) = [line for line in lines if line.startswith("! nemotron-h-4b-instruct-128k: ")]
+    assert "mamba-ssm" in line
     assert "Nothing yet: no outcome of yours" in out
 
 
@@ -220,7 +229,7 @@ def test_in_80_columns_no_name_of_the_inventory_is_cut(run_sage: Any, bench: str
     for name in load_catalog(home):
         assert [line for line in out.splitlines() if line.startswith(f"{name} ")], name
     assert "\N{HORIZONTAL ELLIPSIS}" not in out
-    notes = ("~", "Tokens", "The best")
+    notes = ("~", "!", "Tokens", "The best")
     assert max(len(line) for line in out.splitlines() if not line.startswith(notes)) <= 80
 
 

@@ -47,6 +47,7 @@ def _row(card: ModelCard, home: Path, catalog: Mapping[str, ModelCard], loaded: 
         "state": here,
         "status": status(card, found[0] if found else None),
         "obstacle": _error(as_one(found)),
+        "notice": card.notice,
         "resident": card.name in loaded,
         "default": card.default,
         "bytes": card.bytes,
@@ -95,7 +96,9 @@ def list_(
 
     Where a terminal is narrow, licences are left out.
     """
-    from sage.cli.render import emit_json, notes, print_table
+    from sage.cli.lines import hang
+    from sage.cli.render import console, emit_json, notes, print_table
+    from sage.cli.zoo_tables import WARNED, footnote
     from sage.config import sage_home
     from sage.zoo.catalog import every_card
     from sage.zoo.notes import resident_models
@@ -110,12 +113,17 @@ def list_(
     shown = [
         row for row in rows if everything or row["state"] != "absent" or row["default"] or row["resident"]
     ]
-    lines = list[tuple[str, ...]]()
+    lines, warnings = list[tuple[str, ...]](), list[str]()
     for row in shown:
         card = catalog[row["name"]]
         word = _state_word(row, rests.get(card.name, 0.0))
+        if card.warning:
+            word = f"{word} {WARNED}"
+            warnings.append(footnote(card.name, card.warning))
         lines.append((card.name, size_word(card), word, card.license, ", ".join(row["capabilities"])))
     print_table(_table(lines))
+    for line in warnings:
+        console().print(hang(line, len(WARNED) + 1), style="dim", markup=False, soft_wrap=True)
     if not any(row["present"] for row in rows):
         notes().print("None is here yet: sage models pull, or sage models discover", style="dim")
     if left := len(rows) - len(shown):

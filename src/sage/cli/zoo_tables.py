@@ -12,10 +12,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sage.zoo.inventory import Choice, Entry, Inventory, Learned, Measured
 
-__all__ = ["Section", "as_markdown", "print_sections", "sections"]
+__all__ = ["WARNED", "Section", "as_markdown", "footnote", "print_sections", "sections"]
 
 NAMES = ("model", "best", "cheapest as good")
 """Columns whose cells a person copies: they are never shortened."""
+
+WARNED = "!"
+"""Follows the state of a model that its card warns of; a line under the table says why."""
 
 FIGURES = ("size", "bits", "stored", "loads in", "reads", "writes", "takes", "%", "n", "memory", "tokens/s")
 """Columns of numbers."""
@@ -23,12 +26,13 @@ FIGURES = ("size", "bits", "stored", "loads in", "reads", "writes", "takes", "%"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section:
-    """A heading, what to know before reading the table, the table."""
+    """A heading, what to know before reading the table, the table, what its marks stand for."""
 
     title: str
     note: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    footnotes: tuple[str, ...] = ()
 
 
 def sections(inventory: Inventory, measured: Sequence[Measured]) -> list[Section]:
@@ -62,7 +66,12 @@ def sections(inventory: Inventory, measured: Sequence[Measured]) -> list[Section
     ]
 
 
-def _models(entries: Iterable[Entry]) -> Section:
+def footnote(name: str, warning: str) -> str:
+    """What is said of a model whose state has the mark."""
+    return f"{WARNED} {name}: {warning}"
+
+
+def _models(entries: Sequence[Entry]) -> Section:
     rows = []
     for entry in entries:
         size = _bytes(entry.bytes) if entry.bytes else "unknown"
@@ -74,16 +83,17 @@ def _models(entries: Iterable[Entry]) -> Section:
                 f"~{size}" if entry.bytes_are == "published" else size,
                 bits,
                 stored + ("" if entry.bits_kept is None else " " if entry.bits_kept else "+"),
-                entry.status,
+                f"{entry.status} {WARNED}" if entry.warning else entry.status,
                 "; ".join(entry.ran_on),
             )
         )
     return Section(
         title="Models",
         note="~: as published. Bits claimed for each weight, and stored (+: over a quarter more). "
-        "Ran on: where somebody measured it.",
+        f"{WARNED}: see below the table. Ran on: where somebody measured it.",
         columns=("model", "size", "bits", "stored", "state", "ran on"),
         rows=tuple(rows),
+        footnotes=tuple(footnote(entry.name, entry.warning) for entry in entries if entry.warning),
     )
 
 
@@ -159,6 +169,8 @@ def as_markdown(parts: Iterable[Section]) -> str:
         lines += ["", f"## {part.title}", "", part.note]
         if part.rows:
             lines += ["", *_table(part)]
+        if part.footnotes:
+            lines += ["", *(f"- {line}" for line in part.footnotes)]
     return "\n".join(lines)
 
 
@@ -185,6 +197,7 @@ def print_sections(parts: Iterable[Section]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from sage.cli.lines import hang
     from sage.cli.render import console, print_table, table_room
 
     for number, part in enumerate(parts):
@@ -209,3 +222,5 @@ def print_sections(parts: Iterable[Section]) -> None:
         for row in part.rows:
             table.add_row(*(Text(cell) for cell in row))
         print_table(table)
+        for line in part.footnotes:
+            console().print(hang(line, len(WARNED) + 1), style="dim", markup=False, soft_wrap=True)

@@ -5,6 +5,7 @@ Owns: the card and where its figures come from. Must not know: how files arrive 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -54,7 +55,7 @@ class ModelCard:
     quality in [0, 1] (``*`` for any); ``rates`` holds ``prompt_tok_s``, ``generate_tok_s``, ``load_s``,
     ``rss_bytes``, ``disk_bytes`` where ``bytes`` is not known, and ``prompt_usd_mtok`` and
     ``generate_usd_mtok`` (USD for a million tokens) where they are billed. ``opt_in`` models are pulled only
-    by name, with ``notice`` shown.
+    by name, with ``notice`` shown; its first sentence says what matters.
 
     ``parameters`` counts weights, ``active_parameters`` those one token uses, ``bits`` is what is claimed for
     each; 0 where unknown. A LoRA adapter names the card of its ``base``. ``requires`` are Python modules it
@@ -92,6 +93,11 @@ class ModelCard:
     def abilities(self) -> frozenset[str]:
         """``capabilities``, and what its backend adds: torch alone holds no answer to a schema."""
         return self.capabilities if self.backend == "transformers" else self.capabilities | {SCHEMA}
+
+    @property
+    def warning(self) -> str:
+        """The first sentence of ``notice``, for a line beneath a table."""
+        return re.split(r"(?<=[.!?])\s", self.notice, maxsplit=1)[0]
 
     @property
     def remote(self) -> bool:

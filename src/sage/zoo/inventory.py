@@ -91,11 +91,13 @@ class Entry:
     """One model. ``bits_kept`` tells whether no more bits are stored than claimed; None where unknown.
 
     ``bytes_are`` is ``counted``, ``published`` or ``unknown``; ``ran_on`` names the platforms it was measured
-    on, or the machine where only that is known.
+    on, or the machine where only that is known. ``warning`` is the first sentence of the card's ``notice``.
     """
 
     name: str
     status: str
+    notice: str
+    warning: str
     obstacle: str
     mend: str
     bytes: int
@@ -179,6 +181,8 @@ def _entry(
     return Entry(
         name=card.name,
         status=status(card, found[0] if found else None),
+        notice=card.notice,
+        warning=card.warning,
         obstacle=hindrance.message if hindrance else "",
         mend=hindrance.mend if hindrance else "",
         bytes=card.expected_bytes,
