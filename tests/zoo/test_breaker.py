@@ -127,6 +127,16 @@ def test_a_failure_of_another_kind_does_not_shorten_a_rest() -> None:
     assert breaker.resting(1.0) == {"m": 60.0}
 
 
+def test_a_load_ends_a_rest_but_not_one_that_the_server_asked_for() -> None:
+    breaker = failing(FAILURES)
+    breaker.loaded("m")
+    assert breaker.sick == {}
+    breaker = failing(1, RateLimited("slow down", retry_after_s=3600.0))
+    breaker.failed("m", LoadFailed("crash"), 1.0)
+    breaker.loaded("m")
+    assert breaker.resting(1.0) == {"m": 3600.0}
+
+
 def test_a_half_open_model_that_fails_opens_again() -> None:
     breaker = failing(1, RateLimited("slow down", retry_after_s=60.0))
     breaker.failed("m", LoadFailed("crash"), 60.0)

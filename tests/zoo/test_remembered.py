@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sage.clock import FakeClock
 from sage.config import ModelSettings
-from sage.errors import LoadFailed, RateLimited, SageError, WorkerDied
+from sage.errors import LoadFailed, RateLimited, RemoteFailed, SageError, WorkerDied
 from sage.zoo.breaker import Breaker, Health
 from sage.zoo.card import ModelCard
 from sage.zoo.footprint import SETTLED, Footprint
@@ -163,12 +163,22 @@ def test_a_model_that_keeps_failing_rests_in_the_next_command_too(home: Path) ->
 
 
 def test_who_mended_a_model_need_not_wait(home: Path) -> None:
-    rests(home, 60.0)
+    rests(home, 0.0, RemoteFailed("silence", silent_s=60.0))
     clock = FakeClock(1010.0)
     with Command(home, clock) as host:
+        assert host.resting() == {"m": 50.0}
         host.load(card("m"))
         assert host.resting() == {}
         assert host.ask(card("m"), REQUEST, print)
+
+
+def test_what_a_server_asked_for_is_not_forgotten_by_a_load(home: Path) -> None:
+    rests(home, 60.0)
+    clock = FakeClock(1010.0)
+    with Command(home, clock) as host:
+        for _ in range(2):
+            host.load(card("m"))
+            assert host.resting() == {"m": 50.0}
 
 
 def test_what_a_model_takes_is_known_in_the_next_command(home: Path) -> None:

@@ -447,6 +447,8 @@ def test_a_model_that_keeps_failing_rests_and_is_tried_by_one() -> None:
     assert bench.ask("a", 4) == []  # one tries
     assert bench.done("a6", failure=WorkerDied("dead")) == ["refuse a7"]
     assert "rests for 4 s" in str(bench.refusals["a7"])
+    assert bench.ask("a", 4, uses=False) == ["grant a8"]  # it was there: nothing was tried
+    assert bench.ask("a", 4) == ["refuse a9"]
 
 
 def test_a_death_counts_though_the_process_is_gone_already() -> None:

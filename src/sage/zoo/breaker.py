@@ -76,16 +76,23 @@ class Breaker:
         if not isinstance(error, OPENS_ON):
             return
         before = self._sick.get(model) or Health(last=error)
-        health = replace(before, last=error, failures=before.failures + 1)
+        health = replace(before, failures=before.failures + 1)
         seconds = _rest_s(health, error)
-        if now + seconds >= before.until:  # who rests for longer already goes on doing so
-            health = replace(health, at=now, rest_s=seconds)
+        if now + seconds >= before.until:  # a longer rest goes on, and for its own reason
+            health = replace(health, last=error, at=now, rest_s=seconds)
         ordered = seconds > 0 and not _plea_s(error)
         self._sick[model] = replace(health, rests=health.rests + ordered)
 
     def answered(self, model: str) -> None:
         """It works: whatever was noted is forgotten."""
         self._sick.pop(model, None)
+
+    def loaded(self, model: str) -> None:
+        """It was loaded because somebody mended it: all is forgotten but the patience its server asked for,
+        which says nothing of loads."""
+        health = self._sick.get(model)
+        if health and not isinstance(health.last, RateLimited):
+            del self._sick[model]
 
     def state(self, model: str, now: float) -> Literal["closed", "open", "half-open"]:
         """Whether the model may be asked."""
@@ -100,10 +107,11 @@ class Breaker:
             return None
         health = self._sick[model]
         left = health.until - now
-        mend = f"Ask again in {left:.0f} s, or try it now: sage models load {model}"
+        mend = f"Ask again in {left:.0f} s"
         if isinstance(health.last, RateLimited):
             text = f"{model} is left alone for {left:.0f} s, as its server asked."
             return RateLimited(text, mend=mend, retry_after_s=left)
+        mend += f", or load it anew: sage models unload {model}; sage models load {model}"
         times = "once" if health.failures == 1 else f"{health.failures} times in a row"
         return LoadFailed(
             f"{model} failed {times} and rests for {left:.0f} s. The last failure: {health.last}", mend=mend

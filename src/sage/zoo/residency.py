@@ -382,13 +382,13 @@ class Residency:
 
     def _grant(self, model: _Model, request: Requested) -> None:
         del self._line[request.id]
-        model.fresh = False
-        model.prefetched = False
         if request.uses:
             model.serving = request.id
             self._granted[request.id] = model.name
-        else:  # somebody mended it
-            self.breaker.answered(model.name)
+        elif model.fresh:  # where it was there already, nothing was tried
+            self.breaker.loaded(model.name)
+        model.fresh = False
+        model.prefetched = False
         self._out.append(Grant(id=request.id))
 
     def _claim(self, waiter: _Waiter, walk: _Pass, now: float) -> Iterable[str]:
