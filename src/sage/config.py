@@ -107,7 +107,7 @@ class SelectorSettings(_Section):
     price_scale: Annotated[float, Field(gt=0)] | Literal["auto"] = Field(
         "auto",
         description='The price, in that unit, at which cheapness is one half (at dial 0.5); "auto" is three '
-        "times what a usual answer costs the models that are here, as of the first request.",
+        "times what a usual answer costs the models that are here, told anew as they are measured.",
     )
     prior_strength: float = Field(
         10.0, gt=0, description="How many outcomes the card's published quality counts for."

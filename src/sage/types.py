@@ -126,9 +126,10 @@ class CandidateScore:
     """One row of the decision table: the three factors and what they were computed from.
 
     ``sd`` is the standard deviation of the expertise, ``evidence`` how many outcomes of such contexts stand
-    behind it; ``price`` is in the unit of the decision: the work, and what loading counts for. ``warm`` is
-    the permission it would have if loaded, ``saved`` what earlier requests have paid of its load (in that
-    unit), ``displaces`` whom it would push out of memory; nothing where demand was not asked.
+    behind it; ``price`` is in the unit of the decision: the work, and what loading counts for, ``load``,
+    where that has the same unit, else the work alone. ``warm`` is the permission it would have if loaded,
+    ``saved`` what earlier requests have paid of its load (in the unit of loads), ``displaces`` whom it would
+    push out of memory; nothing where demand was not asked.
     """
 
     name: str
@@ -145,6 +146,7 @@ class CandidateScore:
     price: float = 0.0
     warm: float = 0.0
     saved: float = 0.0
+    load: float = 0.0
     displaces: tuple[str, ...] = ()
 
 

@@ -15,7 +15,7 @@ from sage.economy.filters import Limits
 from sage.economy.pool import Pool
 from sage.economy.selector import Selector
 from sage.economy.trust import TrustBook
-from sage.types import Candidate, Decision, Situation
+from sage.types import Candidate, Decision, PriceUnit, Situation
 from sage.zoo.eviction import Occupant, victims
 
 Make = Callable[..., Candidate]
@@ -196,6 +196,17 @@ def test_a_load_is_never_a_gift_nor_beyond_its_bounds(
     assert (loads.price <= 2.0 + DISPLACED * 2.0 * len(loaded) + 1e-9).all()
     assert not loads.price[pool.resident].any()
     assert all(value >= 0.0 for value in demand.worth(loaded).values())
+
+
+@pytest.mark.parametrize("unit", ["atp", "seconds", "tokens", "usd"])
+def test_no_hair_of_quality_is_worth_a_load_in_any_unit(
+    unit: PriceUnit, make_pool: Callable[..., Pool]
+) -> None:
+    """Money and tokens are not spent on loading, yet models must not take turns for it."""
+    pool = make_pool("a")
+    demand = seen(pool, (0.5, 0.501, 0.2))
+    assert demand.loads(pool, unit=unit, free_bytes=0).price[1] > 3.9
+    assert demand.wanted(["a"], unit=unit, free_bytes=0) is None
 
 
 Choose = Callable[..., Decision]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from sage.economy.permission import (
     DIALS,
+    LEAST_LOAD_SCALE,
     cheapness,
     dial_named,
     hot_bonus_at,
@@ -21,8 +23,10 @@ from sage.economy.permission import (
     usual_scale,
     worth_of_permission,
 )
+from sage.economy.permission import scales as scales_of
+from sage.economy.pool import Pool
 from sage.errors import UsageError
-from sage.types import Form
+from sage.types import Candidate, Form
 
 FORMS: tuple[Form, ...] = ("product", "additive")
 
@@ -113,6 +117,17 @@ def test_the_usual_scale_follows_the_machine(prices: list[float], faster: float)
     here, there = np.array(prices), np.array(prices) / faster
     cheap = cheapness(here, scale=usual_scale(here))
     assert cheapness(there, scale=usual_scale(there)) == pytest.approx(cheap)
+
+
+def test_what_a_load_is_held_against(make_candidate: Callable[..., Candidate]) -> None:
+    """A number is for both where both count in its unit; else loads are told from usual answers, in ATP."""
+    pool = Pool([make_candidate("a", est_run_s=20.0, est_usd=0.01, est_tokens=50.0)])
+    quick = Pool([make_candidate("a", est_run_s=0.5)])
+    assert scales_of(pool, "atp", 7.0) == scales_of(pool, "seconds", 7.0) == (7.0, 7.0)
+    assert scales_of(pool, "usd", 0.5) == (0.5, 60.0)
+    assert scales_of(pool, "atp", "auto") == (60.0, 60.0)
+    assert scales_of(pool, "usd", "auto") == pytest.approx((0.03, 60.0))
+    assert scales_of(quick, "atp", "auto") == (1.5, LEAST_LOAD_SCALE)
 
 
 def test_where_nothing_costs_anything_there_is_a_scale_all_the_same() -> None:

@@ -69,7 +69,7 @@ def test_who_is_loaded_goes_on_answering_without_its_file(
 
 
 def test_a_load_in_flight_is_not_paid_twice(make_card: MakeCard, make_kernel: MakeKernel, ask: Ask) -> None:
-    """While one request waits for its model, it is as if loaded for the next, but for the rest of the wait."""
+    """While one request waits for its model, for the next it is as loaded, but for the rest of the wait."""
     kernel = make_kernel(make_card("slow", script={"load_s": 3.0, "resident_mb": 50}, rates=SLOW))
     first = threading.Thread(target=kernel.tick, args=(ask(),))
     first.start()
@@ -129,6 +129,18 @@ def test_what_is_dear_is_told_from_who_is_here(
     assert scale(10.0, "auto") == pytest.approx(3.0 * (128 + 64) / 10.0)
     assert scale(100.0, "auto") == pytest.approx(3.0 * (128 + 64) / 100.0)
     assert scale(100.0, 7.0) == 7.0
+
+
+def test_what_is_dear_is_told_anew_once_models_are_measured(
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
+) -> None:
+    """On a slow board the guess of 30 tokens a second must not stand until the process ends."""
+    kernel = make_kernel(make_card("slow", script={"token_s": 0.2}))
+    guessed, measured = (kernel.tick(ask()).decision.rule for _ in range(2))
+    assert guessed is not None
+    assert measured is not None
+    assert guessed.scale == pytest.approx(3.0 * (128 / 200 + 64 / 30))
+    assert measured.scale != guessed.scale
 
 
 def test_who_rests_is_no_candidate_and_says_until_when(make_card: MakeCard) -> None:

@@ -48,9 +48,10 @@ less or wait, and who comes back pushes out another."""
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Loads:
-    """For each candidate of a pool: ``price``, what loading it counts for now (of who is being loaded, the rest
-    of the wait; 0 where it is loaded), in the unit asked for; ``saved``, what earlier requests have paid of
-    it; ``displaces`` (candidates, loaded), whom of ``order`` (who leaves first) it would push out."""
+    """For each candidate of a pool: ``price``, what loading it counts for now (of who is being loaded, the
+    rest of the wait; 0 where it is loaded), in what loads count in for the unit asked for (``LOADS_IN``);
+    ``saved``, what earlier requests have paid of it; ``displaces`` (candidates, loaded), whom of ``order``
+    (who leaves first) it would push out."""
 
     price: Floats
     saved: Floats

@@ -10,13 +10,14 @@ utility of routers; `sage bench route` measures both.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from sage.economy.pool import LOADS_IN, Pool
 from sage.errors import UsageError
-from sage.types import Form
+from sage.types import Form, PriceUnit
 
 __all__ = [
     "DIALS",
@@ -28,6 +29,7 @@ __all__ = [
     "permission",
     "persistence",
     "price_scale_at",
+    "scales",
     "usual_scale",
     "worth_of_permission",
 ]
@@ -81,6 +83,16 @@ def usual_scale(prices: Floats) -> float:
     """
     middle = float(np.median(prices)) if len(prices) else 0.0
     return USUAL_ANSWERS * middle if middle > 0.0 else 1.0
+
+
+def scales(pool: Pool, unit: PriceUnit, given: float | Literal["auto"]) -> tuple[float, float]:
+    """The prices of an answer, in ``unit``, and of a load, in ``LOADS_IN`` of it, that halve cheapness at the
+    middle of the dial: the number ``given``, or told from usual answers, those of this pool. What counts in
+    another unit than the number is told from them in any case."""
+    if given != "auto" and LOADS_IN[unit] == unit:
+        return given, given
+    scale = usual_scale(pool.runs[unit][pool.open]) if given == "auto" else given
+    return scale, max(usual_scale(pool.runs[LOADS_IN[unit]][pool.open]), LEAST_LOAD_SCALE)
 
 
 def price_scale_at(base: float, dial: float) -> float:

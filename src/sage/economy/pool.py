@@ -15,7 +15,7 @@ from sage.economy.ledger import BYTES_PER_ATP, SECONDS_PER_ATP
 from sage.errors import NoCandidate, SageError
 from sage.types import ANY_KIND, Candidate, PriceUnit
 
-__all__ = ["Pool", "card_overall", "card_shift"]
+__all__ = ["LOADS_IN", "Pool", "card_overall", "card_shift"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -24,6 +24,11 @@ MOST_CERTAIN = 0.98
 
 UNKNOWN = 0.5
 """The quality of a candidate whose card says nothing."""
+
+
+LOADS_IN: Mapping[PriceUnit, PriceUnit] = {"atp": "atp", "seconds": "seconds", "tokens": "atp", "usd": "atp"}
+"""What loads count in where answers are priced in this unit. No load costs tokens or money; were it free for
+that, any hair of quality would swap models."""
 
 
 class Pool:
@@ -57,12 +62,13 @@ class Pool:
         }
         """The work alone."""
         self.waits = self._loading(load_s, load_bytes)
-        """Loading first, of what is not loaded."""
+        """Loading first, of what is not loaded, in ``LOADS_IN`` of the unit."""
         self.loads = self._loading(again_s, again_bytes)
         """Loading alone, also of what is loaded: what it would take again."""
         self.prices: Mapping[PriceUnit, Floats] = {
-            unit: run + self.waits[unit] for unit, run in self.runs.items()
+            unit: run + self.waits[unit] if LOADS_IN[unit] == unit else run for unit, run in self.runs.items()
         }
+        """Both, where loads count in the same unit; else the work alone."""
         self.atp = self.prices["atp"]
         self.unavailable: dict[int, SageError] = {
             i: c.unavailable for i, c in enumerate(candidates) if c.unavailable is not None
@@ -87,9 +93,9 @@ class Pool:
         return len(self.names)
 
     def _loading(self, seconds: Floats, bytes_moved: Floats) -> Mapping[PriceUnit, Floats]:
-        """A load in each unit; :func:`sage.economy.ledger.price` of each line."""
+        """A load for each unit; :func:`sage.economy.ledger.price` of each line."""
         atp = np.maximum(seconds / SECONDS_PER_ATP, bytes_moved / BYTES_PER_ATP)
-        return {"atp": atp, "seconds": seconds, "tokens": self.nothing, "usd": self.nothing}
+        return {unit: {"atp": atp, "seconds": seconds}[other] for unit, other in LOADS_IN.items()}
 
     def able(self, needs: frozenset[str]) -> npt.NDArray[np.bool_]:
         """Who has these capabilities."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
+from sage.economy.pool import LOADS_IN
 from sage.types import CandidateScore, DecisionMode, PriceUnit, Rule
 
 __all__ = ["UNITS", "expertise_to_win", "price_to_win", "reason"]
@@ -72,16 +73,15 @@ def _loading(scores: Sequence[CandidateScore], chosen: CandidateScore, mode: Dec
     if mode not in ("permission", "light"):
         return ""
     if chosen.saved > 0.0:
-        share = chosen.saved / (chosen.saved + max(0.0, chosen.price - chosen.est_run_s))
+        share = chosen.saved / (chosen.saved + chosen.load)
         return f" Earlier requests that missed it have paid {share:.0%} of its load."
     better = [s for s in scores if not s.resident and s.warm > chosen.warm and s.name != chosen.name]
     if chosen.resident and better:
         best = max(better, key=lambda score: score.warm)
         pushes = f", which would push out {' and '.join(best.displaces)}," if best.displaces else ""
-        left = max(0.0, best.price - best.est_run_s)
         return (
             f" {best.name} would do it better once loaded ({best.warm:.2f} against {chosen.warm:.2f}), but "
-            f"loading it{pushes} counts for {left:.1f} {UNITS[rule.unit]} now."
+            f"loading it{pushes} counts for {best.load:.1f} {UNITS[LOADS_IN[rule.unit]]} now."
         )
     return ""
 

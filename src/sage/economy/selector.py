@@ -28,7 +28,7 @@ from sage.economy.permission import (
     price_scale_at,
     worth_of_permission,
 )
-from sage.economy.pool import Pool
+from sage.economy.pool import LOADS_IN, Pool
 from sage.economy.reason import reason
 from sage.economy.trust import TrustBook
 from sage.errors import ModelNotFound, NoCandidate, did_you_mean
@@ -97,7 +97,7 @@ class Selector:
         unit: PriceUnit = "atp",
     ) -> None:
         """The price that halves cheapness at the middle of the dial, and the price of a load that does so
-        (without it, the same)."""
+        (without it, the same): see :func:`sage.economy.permission.scales`."""
         self._hot_bonus = hot_bonus
         self._price_scale = price_scale
         self._load_scale = price_scale if load_scale is None else load_scale
@@ -159,9 +159,9 @@ class Selector:
         columns = (beliefs.mean, beliefs.sd, beliefs.evidence, price, cheap, persist, score, pool.atp)
         if demand is not None and loads is not None:
             warm = self._remember(demand, pool, lines, beliefs.mean, rule, pool.names[winner])
-            scores = _records(pool, ranked, (*columns, warm, loads.saved), loads)
+            scores = _records(pool, ranked, (*columns, warm, loads.saved, loads.price), loads)
         else:
-            scores = _records(pool, ranked, (*columns, pool.nothing, pool.nothing))
+            scores = _records(pool, ranked, (*columns, pool.nothing, pool.nothing, pool.waits[rule.unit]))
         chosen = scores[ranked.index(winner)]
         return Decision(
             chosen=chosen.name,
@@ -283,7 +283,7 @@ class Selector:
         run = pool.runs[rule.unit]
         load = pool.waits[rule.unit] if loads is None else loads.price
         return (
-            run + load,
+            run + load if LOADS_IN[rule.unit] == rule.unit else run,
             cheapness(run, scale=rule.scale, load=load, load_scale=rule.load_scale),
             persistence(pool.resident, hot_bonus=rule.hot_bonus),
         )
@@ -352,7 +352,7 @@ def _records(
     rows = np.array(columns)[:, ranked].T.tolist()
     records = []
     for line, row in zip(ranked, rows, strict=True):
-        mean, sd, evidence, price, cheap, persist, score, atp, warm, saved = row
+        mean, sd, evidence, price, cheap, persist, score, atp, warm, saved, load = row
         candidate = pool.candidates[line]
         records.append(
             CandidateScore(
@@ -370,6 +370,7 @@ def _records(
                 price=price,
                 warm=warm,
                 saved=saved,
+                load=load,
                 displaces=loads.pushed_out(line) if loads else (),
             )
         )

@@ -6,7 +6,7 @@ Must not know: how a candidate is chosen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from sage.errors import LoadFailed, SageError
@@ -36,7 +36,7 @@ class Pricing:
     until those that failed lately may be tried again; seconds since the loads in flight began."""
 
     rates: Mapping[str, Mapping[str, float]]
-    resident: Iterable[str]
+    resident: Collection[str]
     disk_bytes_s: float
     context: int
     resting: Mapping[str, float] = field(default_factory=dict)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from sage.config import Settings
 from sage.economy.context import Context
 from sage.economy.demand import Demand
 from sage.economy.filters import Limits as Spending
-from sage.economy.permission import LEAST_LOAD_SCALE, usual_scale
 from sage.economy.pool import Pool
 from sage.economy.selector import FrontierPoint, Selector
 from sage.errors import DeadlineExceeded, Interrupted, SageError
@@ -29,6 +28,7 @@ from sage.irp.engine import refine
 from sage.irp.plugins.language import Drafts, LanguagePlugin
 from sage.irp.protocol import Limits, Refined
 from sage.kernel.candidates import USUAL, Pricing, candidate
+from sage.kernel.dearness import Dearness
 from sage.kernel.drafting import Drafting, OnPiece, announce
 from sage.kernel.judge import judge
 from sage.kernel.learning import Stores, keep, learn
@@ -99,25 +99,8 @@ class Kernel:
         self._surroundings = surroundings
         self._random = np.random.default_rng()
         self._demand = Demand()
+        self._dearness = Dearness(settings.selector)
         self._running: dict[str, Turn] = {}
-
-    @cached_property
-    def _selector(self) -> Selector:
-        """Made with the first request: what is dear depends on the models that are here."""
-        settings = self.settings.selector
-        if settings.price_scale == "auto":
-            pool = Pool(self._candidates(USUAL, pinned=None))
-            scale = usual_scale(pool.runs[settings.price_unit][pool.open])
-            load_scale = max(scale, LEAST_LOAD_SCALE)
-        else:
-            scale = load_scale = settings.price_scale
-        return Selector(
-            hot_bonus=settings.hot_bonus,
-            price_scale=scale,
-            load_scale=load_scale,
-            form=settings.form,
-            unit=settings.price_unit,
-        )
 
     def tick(
         self,
@@ -178,12 +161,14 @@ class Kernel:
         """
         situation = sense(request, default_max_tokens=self.settings.models.max_tokens)
         context = self.trust.locator.locate(telling_text(situation.prompt, ()), labels(situation))
-        limits = self._limits(pinned=None)
+        pricing, limits = self._pricing(), self._limits(pinned=None)
+        selector = self._selector(pricing)
+        pool = Pool(self._candidates(situation, pinned=None, pricing=pricing))
         with self.trust.book() as book:
-            return self._selector.frontier(
+            return selector.frontier(
                 situation,
                 context,
-                Pool(self._candidates(situation, pinned=None)),
+                pool,
                 book,
                 limits=limits,
                 now=self.clock.time(),
@@ -245,13 +230,14 @@ class Kernel:
         pinned, dial = asked_for(request, default_dial=self.settings.selector.dial)
         if pinned is not None:
             pinned = find_card(self.catalog, pinned).name
-        pool = Pool(self._candidates(turn.situation, pinned=pinned))
-        limits = self._limits(pinned=pinned)
+        pricing, limits = self._pricing(), self._limits(pinned=pinned)
+        selector = self._selector(pricing)
+        pool = Pool(self._candidates(turn.situation, pinned=pinned, pricing=pricing))
         # To try a model teaches something only where somebody will say how good the answer was.
         told = request.verify is not None or self.trust.feedback() >= LEAST_FEEDBACK
         explores = told and self.settings.selector.explore_share > 0.0
         with self.trust.book() as book:
-            turn.decision = self._selector.choose(
+            turn.decision = selector.choose(
                 turn.situation,
                 context,
                 pool,
@@ -293,22 +279,34 @@ class Kernel:
             explore_atp=self.settings.selector.explore_share * balance,
         )
 
-    def _candidates(self, situation: Situation, *, pinned: str | None) -> list[Candidate]:
-        """Everybody who is here, the default models and who was asked for: of others that are known it would
-        only be said that they are not here."""
-        around, resident, now = self._surroundings, self.host.resident(), self.clock.monotonic()
-        pricing = Pricing(
+    def _selector(self, pricing: Pricing) -> Selector:
+        """What is dear depends on the models that are here, and on how fast they turned out to be."""
+        return self._dearness.selector(
+            pricing.rates, lambda: Pool(self._candidates(USUAL, pinned=None, pricing=pricing))
+        )
+
+    def _pricing(self) -> Pricing:
+        now, picture = self.clock.monotonic(), self.host.picture
+        return Pricing(
             rates=self.books.rates(),
-            resident=resident,
-            disk_bytes_s=around.disk_bytes_s(),
+            resident=self.host.resident(),
+            disk_bytes_s=self._surroundings.disk_bytes_s(),
             context=self.settings.models.context,
             resting=self.host.resting(),
             loading={
-                model.name: now - model.since
-                for model in self.host.picture.models
+                model.name: max(0.0, now - model.since)
+                for model in picture.models
                 if model.phase == "loading" and not model.leaves
             },
         )
+
+    def _candidates(
+        self, situation: Situation, *, pinned: str | None, pricing: Pricing | None = None
+    ) -> list[Candidate]:
+        """Everybody who is here, the default models and who was asked for: of others that are known it would
+        only be said that they are not here."""
+        around, pricing = self._surroundings, pricing or self._pricing()
+        resident = self.host.resident()
 
         def as_candidate(card: ModelCard) -> Candidate:
             if card.name in resident:  # it goes on answering, whatever became of its files

@@ -30,7 +30,7 @@ from sage.bench.zoo.questions import ZooQuestion
 from sage.config import Settings
 from sage.economy.context import Codebook, Context
 from sage.economy.filters import Limits
-from sage.economy.permission import usual_scale
+from sage.economy.permission import scales
 from sage.economy.pool import Pool, card_shift
 from sage.economy.selector import Selector
 from sage.kernel.sense import Request, labels, sense
@@ -154,10 +154,11 @@ def _choices(
     """The model chosen for each question, in the order of the matrix."""
     draw, book = np.random.default_rng(seed), book_of(codebook)
     pool = Pool([_candidate(card, float(s)) for card, s in zip(cards, matrix.cpu_s.mean(0), strict=True)])
-    scale = settings.selector.price_scale
+    scale, load_scale = scales(pool, "atp", settings.selector.price_scale)
     selector = Selector(
         hot_bonus=settings.selector.hot_bonus,
-        price_scale=usual_scale(pool.atp) if scale == "auto" else scale,
+        price_scale=scale,
+        load_scale=load_scale,
         form=settings.selector.form,
     )
     balance = settings.atp.capacity
