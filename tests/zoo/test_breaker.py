@@ -16,7 +16,7 @@ from sage.errors import (
     UsageError,
     WorkerDied,
 )
-from sage.zoo.breaker import FAILURES, FIRST_REST_S, LONGEST_PLEA_S, LONGEST_REST_S, Breaker
+from sage.zoo.breaker import FAILURES, FIRST_REST_S, FORGET_S, LONGEST_PLEA_S, LONGEST_REST_S, Breaker
 
 
 def failing(times: int, error: SageError | None = None) -> Breaker:
@@ -125,6 +125,17 @@ def test_a_failure_of_another_kind_does_not_shorten_a_rest() -> None:
     breaker = failing(1, RateLimited("slow down", retry_after_s=60.0))
     breaker.failed("m", LoadFailed("crash"), 1.0)
     assert breaker.resting(1.0) == {"m": 60.0}
+
+
+def test_failures_of_other_days_are_not_in_a_row() -> None:
+    breaker, day = failing(FAILURES - 1), FORGET_S + 1.0
+    for again in range(1, 10):
+        breaker.failed("m", LoadFailed("crash"), again * day)
+        assert breaker.state("m", again * day) == "closed"
+    for _ in range(FAILURES):
+        breaker.failed("m", LoadFailed("crash"), 10 * day)
+    assert breaker.state("m", 10 * day + FIRST_REST_S) == "half-open"
+    assert breaker.state("m", 11 * day) == "closed"
 
 
 def test_a_load_ends_a_rest_but_not_one_that_the_server_asked_for() -> None:

@@ -38,6 +38,9 @@ on one that is dead, and one that is only slower than a short deadline comes bac
 LONGEST_PLEA_S = 86_400.0
 """A server may ask for a day; a header that says years would take its model away for good."""
 
+FORGET_S = LONGEST_PLEA_S
+"""A failure of yesterday says nothing about today, and no rest is longer."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Health:
@@ -75,7 +78,7 @@ class Breaker:
         """Note a failure; one that is not the model's own changes nothing."""
         if not isinstance(error, OPENS_ON):
             return
-        before = self._sick.get(model) or Health(last=error)
+        before = self._known(model, now) or Health(last=error)
         health = replace(before, failures=before.failures + 1)
         seconds = _rest_s(health, error)
         if now + seconds >= before.until:  # a longer rest goes on, and for its own reason
@@ -96,10 +99,14 @@ class Breaker:
 
     def state(self, model: str, now: float) -> Literal["closed", "open", "half-open"]:
         """Whether the model may be asked."""
-        health = self._sick.get(model)
+        health = self._known(model, now)
         if health is None or not health.rest_s:
             return "closed"
         return "open" if now < health.until else "half-open"
+
+    def _known(self, model: str, now: float) -> Health | None:
+        health = self._sick.get(model)
+        return health if health and now - health.at <= FORGET_S else None
 
     def refusal(self, model: str, now: float) -> SageError | None:
         """Why the model may not be asked now, and until when; None where it may."""

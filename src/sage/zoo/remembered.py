@@ -21,7 +21,7 @@ from typing import Any
 
 from sage.clock import Clock, SystemClock
 from sage.errors import ConfigError
-from sage.zoo.breaker import LONGEST_PLEA_S, Health
+from sage.zoo.breaker import FORGET_S, LONGEST_PLEA_S, Health
 from sage.zoo.card import ModelCard
 from sage.zoo.catalog import load_catalog
 from sage.zoo.footprint import Footprint
@@ -29,9 +29,6 @@ from sage.zoo.process import ERRORS
 from sage.zoo.sources import stamp
 
 __all__ = ["Remembered", "measured_of", "resting"]
-
-FORGET_S = LONGEST_PLEA_S
-"""A failure of yesterday says nothing about today, and no rest is longer."""
 
 MOST_BYTES = 2**50
 """No model takes a petabyte; a number that says so is damage, and would keep its model out for ever."""
