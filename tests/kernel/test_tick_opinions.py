@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from sage.config import IrpSettings, ModelSettings, SelectorSettings, Settings
+from sage.economy.selector import Selector
 from sage.errors import WorkerDied
 from sage.kernel.sense import Request
 from sage.kernel.tick import Kernel
@@ -128,12 +129,12 @@ def test_the_chosen_one_is_asked_first_though_another_ranks_higher(
 ) -> None:
     """Where the rule's winner is left: to learn, for a light one, for a trusted relative."""
     kernel = make_kernel(make_card("a", prior=0.9), make_card("b", prior=0.8), make_card("c", prior=0.7))
-    choose = kernel._selector.choose
+    choose = Selector.choose
 
     def left(*args: Any, **more: Any) -> Decision:
         return replace(choose(*args, **more), chosen="c", mode="explore", instead_of="a")
 
-    monkeypatch.setattr(kernel._selector, "choose", left)
+    monkeypatch.setattr(Selector, "choose", left)
     reply = kernel.tick(ask())
     assert (reply.model, reply.decision.mode) == ("c", "explore")
     assert set(kernel.host.resident()) == {"c"}

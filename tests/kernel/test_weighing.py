@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -38,7 +39,7 @@ def decision(trust: dict[str, float], prices: dict[str, float], scale: float) ->
         CandidateScore(
             name=name,
             expertise=mean,
-            cheapness=1.0,
+            cheapness=1.0 / (1.0 + prices.get(name, 0.0) / scale),
             persistence=1.0,
             permission=mean,
             resident=False,
@@ -199,6 +200,15 @@ def test_an_opinion_is_asked_for_while_its_gain_exceeds_its_price() -> None:
     assert weighing(**trust, prices={"b": 10.0, "c": 10.0}).next_model(drafts, {"b", "c"}) is None
     dear = weighing(**trust, prices={"b": 10.0, "c": 10.0}, scale=math.inf)
     assert dear.next_model(drafts, {"b", "c"}) == "b"
+
+
+def test_where_prices_do_not_matter_a_load_does() -> None:
+    """At the best end of the dial the scale of prices is infinite, that of loads is not."""
+    decided = decision({"a": 0.5, "b": 0.9, "c": 0.8}, {}, math.inf)
+    a, b, c = decided.candidates
+    loads = replace(decided, candidates=(a, replace(b, cheapness=0.5), c))
+    weigher = Weighing(loads, Evidence("abc"), schema=False)
+    assert weigher.next_model((draft("a", "x", -1.0),), {"b", "c"}) == "c"
 
 
 def test_only_those_that_may_be_asked_are_asked() -> None:

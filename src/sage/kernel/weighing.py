@@ -80,8 +80,8 @@ class Weighing:
         # Few outcomes say less of a candidate's work in general than trust does of this piece of it.
         overall = (evidence.right + ALIKE * trust) / (evidence.asked + ALIKE)
         self._beliefs = believe(evidence, trust[None], overall)
-        scale = math.inf if decision.rule is None else decision.rule.scale
-        self._price = np.array([score.price for score in scores]) / scale
+        # Of the answer and of the load, each against its own scale: at no dial is a load free.
+        self._price = 1.0 / np.array([score.cheapness for score in scores]) - 1.0
         self._seen: _Seen | None = None
 
     def weigh(self, drafts: Drafts) -> Weighed:
