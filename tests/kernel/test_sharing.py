@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from sage.config import ModelSettings, Settings
-from sage.errors import HomeInUse, ModelNotFound
+from sage.errors import HomeInUse, Interrupted, ModelNotFound
 from sage.events import Event, EventBus, HomeAwaited
 from sage.kernel import sharing as module
 from sage.kernel.sense import Request
@@ -100,6 +101,31 @@ def test_memory_of_what_is_loading_is_not_told_as_free(home: Path) -> None:
         assert [model["state"] for model in told["models"]].count("loading") == 1
         assert told["free"] == told["budget"] - sum(model["reserved"] for model in told["models"])
         loading.join()
+
+
+def test_to_unload_all_takes_what_is_loading_too(home: Path) -> None:
+    slow = card("slow", resident_mb=30, load_s=2.0)
+    with open_kernel(home=home, catalog={"alice": ALICE, "slow": slow}) as kernel:
+        kernel.tick(QUESTION)
+
+        def load() -> None:
+            with contextlib.suppress(Interrupted):
+                kernel.host.load(slow)
+
+        loading = threading.Thread(target=load)
+        loading.start()
+        deadline = time.monotonic() + 1.5
+        while len(kernel.host.picture.models) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        told = ask_holder(home, {"op": "unload", "all": True}, timeout=5.0)
+        assert told
+        assert set(told["unloaded"]) == {"alice", "slow"}
+        assert told["unloaded"]["alice"] > 0
+        loading.join()
+        assert kernel.host.resident() == {}
+        again = ask_holder(home, {"op": "unload", "name": "alice"})
+        assert again
+        assert again["unloaded"] == {}
 
 
 def test_models_run_where_no_socket_can_be_made(

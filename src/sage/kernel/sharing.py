@@ -100,11 +100,11 @@ class SharedHome:
         return load_measured(self.host, self.books, card, should_stop=gone) | {"holder": _self()}
 
     def _unload(self, request: Mapping[str, Any], _gone: Gone) -> Mapping[str, Any]:
-        there = self.host.resident()
-        names = list(there) if request.get("all") else [str(request.get("name"))]
-        for name in names:
-            self.host.unload(name)
-        return {"unloaded": {name: there[name] for name in names if name in there}}
+        names = [str(request.get("name"))]
+        if request.get("all"):  # also what loads only now
+            names = [model.name for model in self.host.picture.models]
+        sizes = {name: self.host.unload(name) for name in names}
+        return {"unloaded": {name: size for name, size in sizes.items() if size is not None}}
 
     def _yield(self, _request: Mapping[str, Any], _gone: Gone) -> Mapping[str, Any]:
         return {"yielded": self.lease.let_go(self.host.release_if_idle)}

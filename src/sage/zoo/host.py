@@ -162,11 +162,15 @@ class Host:
         kept = dict(worth)
         self._owner.post(lambda: self._owner.feed(Appraised(worth=kept)))
 
-    def unload(self, name: str, *, reason: str = "asked") -> None:
-        """End a model's worker after the answer it is giving; does nothing when it is not loaded."""
-        if resident := self._owner.call(lambda: self._owner.dismiss(name, reason)):
-            resident.gone.wait()
-            self._owner.flush()
+    def unload(self, name: str, *, reason: str = "asked") -> int | None:
+        """End a model's worker after the answer it is giving, or while it loads; returns the bytes that it
+        occupied, None where it was not in memory."""
+        resident = self._owner.call(lambda: self._owner.dismiss(name, reason))
+        if resident is None:
+            return None
+        resident.gone.wait()
+        self._owner.flush()
+        return resident.bytes
 
     def release_if_idle(self) -> bool:
         """Unload every model if nothing is in use or waited for; False where something is."""
