@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -15,6 +16,7 @@ import pytest
 
 from sage.clock import FakeClock
 from sage.config import load_settings
+from sage.errors import NoDiskSpace
 from sage.kernel.session import open_stores
 from sage.zoo.catalog import add_user_card, load_catalog
 
@@ -85,6 +87,36 @@ def test_discover_as_json(run_sage: Any, own: Path) -> None:
     assert "not a GGUF file" in rows["bad"]["problem"]
     assert (rows["own"]["parameters"], rows["own"]["added"], rows["own"]["problem"]) == (32, False, None)
     assert (found["unread"], found["cut_short"]) == ([], [])
+
+
+def test_a_copy_under_another_name_is_the_same_model(run_sage: Any, own: Path, home: Path) -> None:
+    digest = hashlib.sha256(own.read_bytes()).hexdigest()
+    card = load_catalog(home)["qwen3-4b-q4_k_m"]
+    add_user_card(home, replace(card, bytes=own.stat().st_size, sha256=digest, parameters=32, bits=32.0))
+    own.with_name("a copy v2.gguf").write_bytes(own.read_bytes())
+    named = own.rename(own.with_name("Qwen3-4B-Q4_K_M.gguf"))
+    (row,) = json.loads(run_sage("models", "discover", "--json", str(own.parent)).stdout)["models"]
+    assert (row["path"], row["also"]) == (str(named), [str(own.with_name("a copy v2.gguf"))])
+    assert row["bits_claimed"] == 32.0
+    assert row["bits_stored"] == round(named.stat().st_size * 8 / 32, 1)
+    shown = run_sage("models", "discover", str(own.parent)).stdout.splitlines()
+    assert shown[0].split() == ["model", "size", "weights", "claimed", "stored", "in", "file", "state"]
+    assert "Qwen3-4B-Q4_K_M.gguf  known as qwen3-4b-q4_k_m, not here until it is added" in shown[1]
+    added = run_sage("models", "discover", "--add", str(own.parent)).stdout.splitlines()
+    assert added[1].endswith("Qwen3-4B-Q4_K_M.gguf  added")
+    assert load_catalog(home)[card.name].source == f"path:{named}"
+    (row,) = json.loads(run_sage("models", "discover", "--json", str(own.parent)).stdout)["models"]
+    assert (row["path"], row["new"]) == (str(named), False), "what is in use comes first"
+
+
+def test_a_catalog_that_cannot_be_written_says_that(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(NoDiskSpace, match=r"catalog.toml cannot be written: No space left"):
+        add_user_card(home, load_catalog(home)["gemma-3-270m"])
+    assert not list(home.glob(".catalog-*"))
 
 
 def test_without_a_path_the_stores_of_others_are_looked_at(run_sage: Any, own: Path, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def discover(
     if as_json:
         _emit_found(found, added, places, walk)
         return
-    _show_found(found, places, walk)
+    _show_found(found, added, places, walk)
     _say_next(found, added, paths or [], home)
 
 
@@ -157,6 +157,7 @@ def _add(found: list[Found], home: Path) -> list[str]:
 
 def _emit_found(found: list[Found], added: list[str], places: list[Place], walk: Walk) -> None:
     from sage.cli.render import emit_json
+    from sage.zoo.card_status import stored_bits
 
     def value(one: Found) -> dict[str, Any]:
         card = one.card
@@ -164,7 +165,8 @@ def _emit_found(found: list[Found], added: list[str], places: list[Place], walk:
             "backend": card.backend,
             "family": card.family,
             "parameters": card.parameters,
-            "bits": card.bits,
+            "bits_claimed": card.bits or None,
+            "bits_stored": stored[0] if (stored := stored_bits(card)) else None,
             "context_length": card.context_length,
             "prompt_style": card.prompt_style,
             "license": card.license,
@@ -193,33 +195,41 @@ def _emit_found(found: list[Found], added: list[str], places: list[Place], walk:
     )
 
 
-def _show_found(found: list[Found], places: list[Place], walk: Walk) -> None:
+def _show_found(found: list[Found], added: list[str], places: list[Place], walk: Walk) -> None:
     from rich.table import Table
     from rich.text import Text
 
     from sage.cli.render import console, human_bytes, notes, print_table, printable
     from sage.cli.shelf import count_word
+    from sage.zoo.card_status import stored_bits
 
     if not places:
         console().print(
             "Neither Hugging Face, Ollama nor LM Studio keep models here. A folder: sage models discover PATH"
         )
         return
-    table = Table("model", "size", "weights", "bits", "in", "state", box=None, pad_edge=False)
-    for column in table.columns[1:4]:
-        column.justify = "right"
+    table = Table(box=None, pad_edge=False)
+    for title in ("model", "size", "weights", "claimed", "stored", "in", "file", "state"):
+        figure = title in ("size", "weights", "claimed", "stored")
+        table.add_column(title, justify="right" if figure else "left", overflow="fold")
     for one in found:
         card, state = one.card, "new"
         if one.problem:
             state = printable(one.problem)
+        elif one.name in added:
+            state = "added"
         elif one.known_as:
             state = f"known as {one.known_as}{', not here until it is added' if one.unused else ''}"
         elif card and card.unfit:
             state = f"unfit: {card.unfit}"
         weights = count_word(card.parameters) if card and card.parameters else ""
-        bits = f"{card.bytes * 8 / card.parameters:.1f}" if card and card.parameters else ""
+        stored = stored_bits(card) if card else None
+        claimed = f"{card.bits:g}" if card and card.bits else ""
+        bits = f"{stored[0]:.1f}" if stored else ""
         # What stands on the disk may hold anything; it is text, never markup.
-        cells = (one.name, human_bytes(one.bytes) if one.bytes else "", weights, bits, one.store, state)
+        size = human_bytes(one.bytes) if one.bytes else ""
+        where = printable(_place_word(one.path, places))
+        cells = (one.name, size, weights, claimed, bits, one.store, where, state)
         table.add_row(*(Text(cell) for cell in cells))
     if found:
         print_table(table)
@@ -236,6 +246,12 @@ def _show_found(found: list[Found], places: list[Place], walk: Walk) -> None:
         notes().print(
             printable(f"{path}: too much to look at; name a folder further down"), style="dim", markup=False
         )
+
+
+def _place_word(path: Path, places: list[Place]) -> str:
+    """A path as short as it is clear: within the place that was looked at."""
+    inside = (path.relative_to(place.root) for place in places if path.is_relative_to(place.root))
+    return str(next((part for part in inside if part.parts), path))
 
 
 def _say_next(found: list[Found], added: list[str], paths: list[Path], home: Path) -> None:

@@ -109,12 +109,13 @@ def status(card: ModelCard, found: SageError | None) -> str:
 
 
 def stored_bits(card: ModelCard) -> tuple[float, bool] | None:
-    """Bits on disk for each weight, and whether the card claims as much; None where either is unknown."""
+    """Bits on disk for each weight, to a tenth, and whether the card claims as much; None where either is
+    unknown."""
     size = card.expected_bytes
     if not (size and card.parameters and card.bits):
         return None
     stored = size * 8 / card.parameters
-    return stored, stored <= card.bits * MORE_THAN_CLAIMED
+    return round(stored, 1), stored <= card.bits * MORE_THAN_CLAIMED
 
 
 @cache

@@ -5,6 +5,7 @@ Owns: the TOML files and every check of a card. Must not know: how files arrive 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -17,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_args
 
-from sage.errors import ConfigError, ModelNotFound, UsageError, did_you_mean
+from sage.errors import ConfigError, ModelNotFound, NoDiskSpace, ResourceError, UsageError, did_you_mean
 from sage.zoo.card import EMBEDDING, Figure, ModelCard, PromptStyle, Provenance, WheelMember
 
 __all__ = [
@@ -307,6 +308,7 @@ def add_user_card(home: Path, card: ModelCard) -> None:
 
     Raises:
         ConfigError: the file that is there is wrong, or the card cannot be read back.
+        NoDiskSpace, ResourceError: it cannot be written.
     """
     add_user_cards(home, [card])
 
@@ -320,7 +322,7 @@ def remove_user_card(home: Path, name: str) -> bool:
     """Take the card out of ``home/catalog.toml``, all or nothing; False when it is not in there.
 
     Raises:
-        ConfigError: the file that is there is wrong.
+        ConfigError: the file that is there is wrong. NoDiskSpace, ResourceError: it cannot be written.
     """
     cards = _user_cards(home)
     if cards.pop(name, None) is None:
@@ -339,8 +341,19 @@ def _write_user_cards(home: Path, cards: Mapping[str, ModelCard]) -> None:
         lines += [f"{field.name} = {_toml(getattr(each, field.name))}" for field in fields(each)]
     text = "\n".join(lines) + "\n"
     _parse(text, str(path))
-    home.mkdir(parents=True, exist_ok=True)
-    descriptor, staged = tempfile.mkstemp(prefix=".catalog-", dir=home)
+    try:
+        _replace(path, text)
+    except OSError as error:
+        kind = NoDiskSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else ResourceError
+        raise kind(
+            f"{path} cannot be written: {error.strerror}; it is as it was",
+            mend="Make room there and let it be written, or set SAGE_HOME to another disk",
+        ) from error
+
+
+def _replace(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, staged = tempfile.mkstemp(prefix=".catalog-", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)

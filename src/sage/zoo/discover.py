@@ -99,10 +99,32 @@ def discover(
                 walk.cut_short.append(place.root)
                 return tuple(found)
             one = _look(spot, catalog, used, taken)
+            # Copies under several names have one hash: they are one find.
+            copies = (at for at, each in enumerate(found) if one.known_as and each.known_as == one.known_as)
+            twin = next(copies, None)
+            if twin is not None:
+                found[twin] = _together(found[twin], one, used)
+                same |= dict.fromkeys(keys, twin)
+                continue
             taken.add(one.name)
             same |= dict.fromkeys(keys, len(found))
             found.append(one)
     return tuple(found)
+
+
+def _together(first: Found, one: Found, used: Mapping[Path, ModelCard]) -> Found:
+    """Two finds of one known model as one: at the path that a card uses already, else where the file has the
+    model's name, else the first."""
+
+    def worth(each: Found) -> tuple[bool, bool]:
+        return each.path in used, plain_name(each.path.stem) == each.known_as
+
+    if worth(one) <= worth(first):
+        return replace(first, also=(*first.also, one.path))
+    card = first.card
+    if card and first.unused:
+        card = replace(card, source=f"path:{one.path}")
+    return replace(first, store=one.store, path=one.path, card=card, also=(first.path, *first.also))
 
 
 def _look(

@@ -189,7 +189,7 @@ def _entry(
         bytes_are="counted" if card.bytes else "published" if card.expected_bytes else "unknown",
         parameters=card.parameters,
         bits_claimed=card.bits,
-        bits_stored=round(stored[0], 2) if stored else None,
+        bits_stored=stored[0] if stored else None,
         bits_kept=stored[1] if stored else None,
         context_length=card.context_length,
         capabilities=tuple(sorted(card.capabilities)),
