@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sage.bench.residency.belady import fewest_loads, rooms
+from sage.bench.residency.figures import models_needed
 from sage.bench.residency.peers import BestSingle, Clairvoyant, Gdsf, KeepAlive, Lru, MinEvictCost
 from sage.bench.residency.planning import PARTS, measure_planning, planning_kernel
 from sage.bench.residency.simulate import Held, Memory, simulate
@@ -154,9 +155,44 @@ def test_a_model_larger_than_the_budget_has_no_bound() -> None:
 
 
 def test_the_largest_sets_that_fit() -> None:
-    assert sorted(rooms(0b111, [4, 3, 2], 5)) == [0b001, 0b110]
-    assert list(rooms(0b11, [1, 1], 2)) == [0b11]
-    assert list(rooms(0b1, [3], 2)) == [0]
+    assert sorted(rooms(0b111, [4, 3, 2], 5, {})) == [0b001, 0b110]
+    assert list(rooms(0b11, [1, 1], 2, {})) == [0b11]
+    assert list(rooms(0b1, [3], 2, {})) == [0]
+    assert list(rooms(0b111, [1, 1, 1], 1, {1: 2, 2: 1})) == [0b100, 0b010, 0b001]
+
+
+@given(
+    sizes=st.lists(st.integers(1, 6), min_size=6, max_size=6),
+    held=st.integers(0, 63),
+    room=st.integers(0, 20),
+    soon=st.dictionaries(st.integers(0, 5), st.integers(1, 9)),
+)
+def test_no_largest_subset_is_left_out(sizes: list[int], held: int, room: int, soon: dict[int, int]) -> None:
+    def size(kept: int) -> int:
+        return sum(sizes[model] for model in range(6) if kept >> model & 1)
+
+    fitting = [kept for kept in range(64) if not kept & ~held and size(kept) <= room]
+    largest = [kept for kept in fitting if not any(kept != more == kept | more for more in fitting)]
+    assert sorted(rooms(held, sizes, room, soon)) == largest
+
+
+def test_many_models_are_planned_for_in_seconds() -> None:
+    """Forty of one size have 2^40 subsets; a newcomer of twelve sizes can make room in 646,646 ways."""
+    assert len(list(rooms((1 << 40) - 1, [1] * 40, 38, {}))) == 780
+    sizes = [*[1] * 23, 12]
+    asked = np.random.default_rng(0).integers(0, 24, 500).tolist()
+    bound = fewest_loads(asked, sizes, 22)
+    assert not bound.exact
+    assert len(set(asked)) < len(bound.loads) < 500
+    assert all(sum(sizes[m] for m in range(24) if held >> m & 1) <= 22 for held in bound.held)
+
+
+@pytest.mark.parametrize(("models", "needed"), [(12, (1, 2, 3, 4)), (140, (1, 2, 3, 3))])
+def test_so_many_models_are_needed_at_least(models: int, needed: tuple[int, ...]) -> None:
+    """Each answers a question of its own; of 140 models sets of three are not gone through."""
+    world = replace(world_of(GB), scores=np.eye(4, models))
+    stream = stream_of([0, 1, 2, 3])
+    assert tuple(models_needed(world, stream, quality) for quality in (0.25, 0.5, 0.75, 1.0)) == needed
 
 
 def test_a_run_counts_loads_waits_and_bytes() -> None:

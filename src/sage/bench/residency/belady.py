@@ -5,19 +5,31 @@ Owns: Belady's bound with sizes. Must not know: how the sequence came about.
 With models of one size the bound is Belady's rule: whoever is needed last goes first (Belady 1966). With
 sizes the rule is not optimal, and the problem is NP-hard in general; zoos are small, so the sets of models
 that could be in memory are walked through one by one (dynamic programming). A set that stands worse than
-another by as many loads as would turn the one into the other can be dropped; where more than ``MOST_SETS``
-are left, only the best of them go on, and the figure is what a clairvoyant reached, no bound.
+another by as many loads as would turn the one into the other can be dropped. Where more than ``MOST_SETS``
+are left, where a set could shrink in more than ``MOST_ROOMS`` ways, or once ``MOST_STEPS`` were looked at,
+only the most promising go on, and the figure is what a clairvoyant reached, no bound.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, islice
 
 __all__ = ["Bound", "fewest_loads", "rooms"]
 
 MOST_SETS = 2000
 """Sets of models that are followed at once; 14 models of which 3 fit at a time make 469."""
+
+FEW_SETS = 50
+"""How many are followed once the figure is no bound any more."""
+
+MOST_ROOMS = 64
+"""Ways in which one set makes room for one model: those that keep what is needed soonest."""
+
+MOST_STEPS = 3_000_000
+"""From one set to the next, in all: some seconds."""
 
 COMPARED = 8
 """Of the best sets, how many the others are held against."""
@@ -58,46 +70,47 @@ def fewest_loads(sequence: Sequence[int], sizes: Sequence[int], budget: int) -> 
     turns = [at for at, model in enumerate(sequence) if not at or sequence[at - 1] != model]
     ahead = _next_uses([sequence[at] for at in turns])
     best: dict[int, _Way] = {0: _Way(0)}
-    exact = True
+    exact, steps = True, 0
     for number, position in enumerate(turns):
-        model = sequence[position]
+        model, soon = sequence[position], ahead[number]
         after: dict[int, _Way] = {}
         for held, way in best.items():
             if held >> model & 1:
                 _keep_better(after, held, way)
                 continue
-            for rest in rooms(held, sizes, budget - sizes[model]):
+            found = rooms(held, sizes, budget - sizes[model], soon)
+            for rest in islice(found, MOST_ROOMS):
+                steps += 1
                 grown = rest | 1 << model
                 _keep_better(after, grown, _Way(way.loads + 1, position, grown, way))
+            exact = exact and next(found, None) is None
         best = _sifted(after)
-        if len(best) > MOST_SETS:
-            exact = False
-            best = _most_promising(best, ahead[number])
-    steps = list(_steps(min(best.values(), key=lambda way: way.loads)))[::-1]
-    return Bound(
-        loads=tuple(way.position for way in steps), held=tuple(way.held for way in steps), exact=exact
-    )
+        exact = exact and len(best) <= MOST_SETS and steps <= MOST_STEPS
+        if not exact and len(best) > FEW_SETS:
+            best = _most_promising(best, soon)
+    ways = list(_loads(min(best.values(), key=lambda way: way.loads)))[::-1]
+    return Bound(loads=tuple(way.position for way in ways), held=tuple(way.held for way in ways), exact=exact)
 
 
-def rooms(held: int, sizes: Sequence[int], room: int) -> Iterator[int]:
-    """The largest subsets of ``held`` (one bit a model) that fit into ``room`` bytes: none could keep one
-    more."""
+def rooms(held: int, sizes: Sequence[int], room: int, soon: Mapping[int, int]) -> Iterator[int]:
+    """The largest subsets of ``held`` (one bit a model) that fit into ``room`` (0 or more bytes): none could
+    keep one more. First come those that keep what is needed soonest (``soon``: in how many turns)."""
     members = [model for model in range(len(sizes)) if held >> model & 1]
-    if sum(sizes[model] for model in members) <= room:
-        yield held
-        return
+    members.sort(key=lambda model: soon.get(model, math.inf))
+    after = [*accumulate((sizes[model] for model in reversed(members)), initial=0)][::-1]
 
-    def walk(start: int, kept: int, left: int, least_out: int) -> Iterator[int]:
-        if start == len(members):
-            if least_out > left:
-                yield kept
+    def walk(start: int, kept: int, left: int, least_out: float) -> Iterator[int]:
+        if least_out <= left - after[start]:
+            return  # who is out would fit, whoever else is kept
+        if after[start] <= left:
+            yield kept | sum(1 << model for model in members[start:])
             return
         size = sizes[members[start]]
         if size <= left:
             yield from walk(start + 1, kept | 1 << members[start], left - size, least_out)
         yield from walk(start + 1, kept, left, min(least_out, size))
 
-    yield from walk(0, 0, room, max(sizes) + max(0, room) + 1)
+    yield from walk(0, 0, room, math.inf)
 
 
 def _keep_better(ways: dict[int, _Way], held: int, way: _Way) -> None:
@@ -122,7 +135,7 @@ def _most_promising(ways: Mapping[int, _Way], soon: Mapping[int, int]) -> dict[i
     def order(held: int) -> tuple[int, float]:
         return ways[held].loads, -sum(1.0 / at for model, at in soon.items() if held >> model & 1)
 
-    return {held: ways[held] for held in sorted(ways, key=order)[:MOST_SETS]}
+    return {held: ways[held] for held in sorted(ways, key=order)[:FEW_SETS]}
 
 
 def _next_uses(models: Sequence[int]) -> list[dict[int, int]]:
@@ -135,7 +148,7 @@ def _next_uses(models: Sequence[int]) -> list[dict[int, int]]:
     return uses[::-1]
 
 
-def _steps(way: _Way | None) -> Iterator[_Way]:
+def _loads(way: _Way | None) -> Iterator[_Way]:
     """The loads, last first."""
     while way is not None and way.before is not None:
         yield way

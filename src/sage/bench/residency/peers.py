@@ -107,7 +107,7 @@ class MinEvictCost(Lru):
         held = sum(1 << number for number in memory.held)
         sizes = [m.bytes for m in memory.models]
         keep = max(
-            rooms(held, sizes, memory.budget - sizes[model]),
+            rooms(held, sizes, memory.budget - sizes[model], {}),
             key=lambda kept: sum(memory.models[n].load_s for n in memory.held if kept >> n & 1),
         )
         return [number for number in memory.held if not keep >> number & 1]
