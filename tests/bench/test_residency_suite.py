@@ -117,6 +117,12 @@ def test_the_fixed_set_fits_and_no_single_step_mends_it(
                 assert table[:, list(other)].max(1).sum() <= value + 1e-9
 
 
+def test_a_disk_is_told_of_where_loads_are_predicted_from_it(residency_data: Path, home: Path) -> None:
+    for data, told in ((residency_data, True), (None, False)):
+        small = options(data, requests=5, budget_gb=None)
+        assert ("disk_gb_s" in run_residency(small, home, DISK, progress=lambda _: None)["settings"]) is told
+
+
 def test_the_grid_has_a_cell_for_each_budget_disk_and_stream(residency_data: Path, home: Path) -> None:
     asked = options(residency_data, budget_gb=None, requests=20)
     measured = run_grid(residency_data, asked, home, progress=lambda _: None)

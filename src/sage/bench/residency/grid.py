@@ -15,7 +15,6 @@ from sage.bench.residency.claims import CLAIMS, judge, not_met
 from sage.bench.residency.learned import train
 from sage.bench.residency.streams import STREAMS
 from sage.bench.residency.suite import (
-    GB,
     JUDGED,
     LOAD,
     Figures,
@@ -24,7 +23,7 @@ from sage.bench.residency.suite import (
     measure_policies,
     sage_settings,
 )
-from sage.bench.residency.world import fitting, folder_world
+from sage.bench.residency.world import GB, fitting, folder_world
 from sage.bench.route_views import embed_texts, open_named_embedder
 
 __all__ = ["BUDGETS_GB", "DISKS_GB_S", "grid_table", "run_grid"]

@@ -25,13 +25,12 @@ from sage.bench.residency.learned import SELECTOR, Trained, train
 from sage.bench.residency.peers import BestSingle, Clairvoyant, Gdsf, KeepAlive, Lru, MinEvictCost
 from sage.bench.residency.simulate import Policy, simulate
 from sage.bench.residency.streams import STREAMS, Stream, StreamKind, make_stream
-from sage.bench.residency.world import fitting, folder_world, shipped_world
+from sage.bench.residency.world import GB, fitting, folder_world, shipped_world
 from sage.bench.route_views import embed_texts, open_named_embedder
 from sage.economy.permission import DIALS
 from sage.errors import UsageError
 
 __all__ = [
-    "GB",
     "JUDGED",
     "LOAD",
     "Figures",
@@ -43,8 +42,6 @@ __all__ = [
     "run_residency",
     "sage_settings",
 ]
-
-GB = 1e9
 
 LOAD = 0.6
 """Share of the time that answering takes if the best model answers everything: who is not slower than that
@@ -121,7 +118,7 @@ def run_residency(
             "arrivals": f"random; the best model alone would be busy {LOAD:.0%} of the time (day: at noon)",
             "gap_s": [round(gap, 2) for gap in gaps],
             **sage_settings(),
-            "disk_gb_s": round(disk_bytes_s / GB, 2),
+            **({} if options.data is None else {"disk_gb_s": round(disk_bytes_s / GB, 2)}),
             "embedder": views.embedder,
             "watts": WATTS,
             "seconds": round(time.perf_counter() - began, 1),

@@ -25,7 +25,7 @@ from sage.errors import UsageError
 from sage.kernel.candidates import LOAD_FLOOR_S
 from sage.kernel.sense import count_tokens
 
-__all__ = ["ROOM", "Model", "World", "fitting", "folder_world", "shipped_world"]
+__all__ = ["GB", "ROOM", "Model", "World", "fitting", "folder_world", "shipped_world"]
 
 GB = 1e9
 
