@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from sage.bench.residency.world import Model, World
 from sage.config import Settings
 from sage.errors import NotFound, UsageError
 from sage.zoo.card import ModelCard
+from sage.zoo.host import Host
 
 
 def fake(name: str) -> ModelCard:
@@ -63,8 +65,35 @@ def test_the_loads_that_happen_are_those_that_were_foretold(home: Path) -> None:
     for row in rows:
         assert row["swaps real"] == row["swaps simulated"] >= 1
         assert row["cold s real"] > 0.0
+        assert row["over budget"] == 0
+        assert row["looks"] >= row["requests"]
+        error = abs(row["cold s simulated"] / row["cold s real"] - 1.0)
+        if abs(error - 0.15) > 0.02:  # the seconds shown are rounded
+            assert row["within 15%"] == ("met" if error < 0.15 else "missed")
         # Starting a process is all that is loaded here, on a machine that does other things.
         assert row["cold s simulated"] == pytest.approx(row["cold s real"], rel=0.8)
+
+
+def test_more_than_the_budget_is_counted_and_15_percent_is_near() -> None:
+    watch = real._Watch(10)
+    assert [watch.free(occupied) for occupied in (9, 10, 11)] == [1, 0, -1]
+    assert (watch.looks, watch.violations) == (3, 1)
+    assert [real._verdict(told, 100.0) for told in (84.0, 86.0, 114.0, 116.0)] == [
+        "missed",
+        "met",
+        "met",
+        "missed",
+    ]
+
+
+def test_the_host_is_told_what_models_are_worth(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Mapping[str, float]] = []
+    monkeypatch.setattr(Host, "appraise", lambda _host, worth: told.append(dict(worth)))
+    (home / "models").mkdir(exist_ok=True)
+    names = ["adder", "traveller"]
+    real.run_real(home, Settings(), 1e9, models=names, requests=4, progress=lambda _: None)
+    assert len(told) == 2 * 4  # SAGE's requests, on two streams
+    assert any(set(worth) & set(names) for worth in told)
 
 
 @pytest.mark.parametrize(

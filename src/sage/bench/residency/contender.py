@@ -86,6 +86,8 @@ class Sage:
         self._leaving: list[str] = []
         self.decision: Decision | None = None
         """The last one."""
+        self.worth: Mapping[str, float] = {}
+        """What would be lost without each loaded model, as of the last decision."""
 
     def choose(self, row: int, memory: Memory, now: float) -> int:
         """What the selector decides."""
@@ -104,7 +106,8 @@ class Sage:
             demand=self._demand,
         )
         chosen = self.decision.chosen
-        self._ask(chosen, self._demand.worth(resident), memory.budget, now)
+        self.worth = self._demand.worth(resident)
+        self._ask(chosen, self.worth, memory.budget, now)
         return pool.index[chosen]
 
     def make_room(self, _model: int, memory: Memory, _now: float) -> Sequence[int]:

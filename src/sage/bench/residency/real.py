@@ -4,8 +4,9 @@ Owns: the run beside the simulation. Must not know: how a policy chooses.
 
 Each model is loaded a few times; the simulator is told what that took. Then the same requests go through the
 simulator and through a real host whose budget holds one model at a time. A policy makes the same choices in
-both, for it sees the same prices; compared are the loads that happened and the seconds they took. Answers are
-cut short: quality is the recorded one, and not compared.
+both, for it sees the same prices; compared are the loads that happened and the seconds they took. What the
+workers occupy is held against the budget whenever the host has looked and after each answer. Answers are cut
+short: quality is the recorded one, and not compared.
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sage.bench.residency.contender import Sage
 from sage.bench.residency.learned import Trained, train
 from sage.bench.residency.peers import Lru
 from sage.bench.residency.simulate import Held, Memory, Policy, simulate
@@ -42,6 +44,21 @@ CALIBRATED = 3
 """Loads of each model before the run."""
 
 MAX_TOKENS = 4
+
+NEAR = 0.15
+"""Share by which the simulated cold seconds may differ from the real ones."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Real:
+    """Loads, seconds of loading and of everything; ``violations``: looks that found more than the budget, of
+    so many ``looks``."""
+
+    swaps: int
+    cold_s: float
+    wall_s: float
+    violations: int
+    looks: int
 
 
 def run_real(
@@ -87,20 +104,21 @@ def run_real(
             for make in (_sage, _lru):
                 progress(f"{kind}, {make(trained).name}: {requests} requests")
                 told = simulate(world, stream, make(trained), budget=budget)
-                swaps, cold_s, wall_s = _really(
-                    world, stream, make(trained), cards, sizes, budget, alone, settings.models
-                )
+                real = _really(world, stream, make(trained), cards, sizes, budget, alone, settings.models)
                 rows.append(
                     {
                         "policy": make(trained).name,
                         "stream": kind,
                         "requests": requests,
                         "swaps simulated": len(told.loads),
-                        "swaps real": swaps,
+                        "swaps real": real.swaps,
                         "cold s simulated": round(told.cold_s, 2),
-                        "cold s real": round(cold_s, 2),
-                        "error": f"{(told.cold_s - cold_s) / cold_s:+.0%}" if cold_s else "-",
-                        "wall s real": round(wall_s, 1),
+                        "cold s real": round(real.cold_s, 2),
+                        "error": f"{(told.cold_s - real.cold_s) / real.cold_s:+.0%}" if real.cold_s else "-",
+                        f"within {NEAR:.0%}": _verdict(told.cold_s, real.cold_s),
+                        "over budget": real.violations,
+                        "looks": real.looks,
+                        "wall s real": round(real.wall_s, 1),
                     }
                 )
     loads = {model.name: round(model.load_s, 3) for model in world.models}
@@ -179,9 +197,10 @@ def _really(
     budget: int,
     home: Path,
     settings: ModelSettings,
-) -> tuple[int, float, float]:
-    """Loads, seconds of loading and of everything, with real workers."""
-    host = _host(home, settings, sizes, budget)
+) -> _Real:
+    """The stream with real workers; the host is told what models are worth as the kernel tells it."""
+    watch = _Watch(budget)
+    host = _host(home, settings, sizes, budget, watch)
     names = [model.name for model in world.models]
     memory = Memory(models=world.models, budget=budget)
     swaps, cold_s, began = 0, 0.0, time.monotonic()
@@ -190,19 +209,51 @@ def _really(
             resident, now = host.resident(), time.monotonic()
             memory.held = {names.index(name): Held(since=now, last_used=now) for name in resident}
             chosen = names[policy.choose(row, memory, now)]
+            if isinstance(policy, Sage):
+                host.appraise(policy.worth)
             messages = (Message(role="user", content=world.texts[row]),)
             request = GenerationRequest(messages=messages, max_tokens=MAX_TOKENS)
             answer = host.ask(cards[chosen], request, lambda _text: None)
             swaps += answer.load_s > 0.0
             cold_s += answer.load_s
+            watch.free(host.occupied_bytes())
     finally:
         host.close()
-    return swaps, cold_s, time.monotonic() - began
+    return _Real(
+        swaps=swaps,
+        cold_s=cold_s,
+        wall_s=time.monotonic() - began,
+        violations=watch.violations,
+        looks=watch.looks,
+    )
 
 
-def _host(home: Path, settings: ModelSettings, sizes: Mapping[str, int], budget: int) -> Host:
-    def free() -> int:
-        return budget - host.occupied_bytes()
+class _Watch:
+    """Counts how often memory was looked at, and how often more was occupied than the budget."""
 
-    host = Host(home, settings, free_bytes=free, estimate=lambda card: sizes[card.name])
+    def __init__(self, budget: int) -> None:
+        self._budget, self.looks, self.violations = budget, 0, 0
+
+    def free(self, occupied: int) -> int:
+        """Bytes that are left, below 0 where it is too much."""
+        self.looks += 1
+        self.violations += occupied > self._budget
+        return self._budget - occupied
+
+
+def _host(
+    home: Path, settings: ModelSettings, sizes: Mapping[str, int], budget: int, watch: _Watch | None = None
+) -> Host:
+    seen = watch or _Watch(budget)
+    host = Host(
+        home,
+        settings,
+        free_bytes=lambda: seen.free(host.occupied_bytes()),
+        estimate=lambda card: sizes[card.name],
+    )
     return host
+
+
+def _verdict(simulated: float, real: float) -> str:
+    """Of the claim that the simulator tells the cold seconds."""
+    return "met" if abs(simulated - real) <= NEAR * real else "missed"
