@@ -37,6 +37,15 @@ def start(tmp_path: Path) -> Iterator[Start]:
         yield build
 
 
+def test_weights_on_their_way_to_a_gpu_are_counted_once(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sage.zoo.process.peak_bytes", lambda _pid: 10**12)
+    there, here = start({"device_mb": 400}), start()
+    assert 400_000_000 < there.peak_bytes() < 1_000_000_000
+    assert here.peak_bytes() == 10**12
+
+
 def test_an_answer_comes_in_order_and_measured(start: Start) -> None:
     worker = start({"answer": "one two three", "token_s": 0.02, "load_s": 0.1})
     completion, pieces = ask(worker)

@@ -145,9 +145,9 @@ class Worker:
         return self.occupied().bytes
 
     def peak_bytes(self) -> int:
-        """The most that it ever occupied; 0 when it is gone."""
-        peak = peak_bytes(self.pid)
-        return peak + self._device_bytes if peak else 0
+        """The most that it ever occupied; 0 when it is gone. With memory of a GPU, what it occupies now: while
+        weights are on their way there they lie in both memories, and would be counted twice for good."""
+        return self.resident_bytes() if self._device_bytes else peak_bytes(self.pid)
 
     def cpu_seconds(self) -> float:
         """Processor time of all its threads since it was started, loading included; 0 when it is gone."""
