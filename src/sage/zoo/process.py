@@ -145,8 +145,9 @@ class Worker:
         return self.occupied().bytes
 
     def peak_bytes(self) -> int:
-        """The most that it ever occupied; 0 when it is gone. With memory of a GPU, what it occupies now: while
-        weights are on their way there they lie in both memories, and would be counted twice for good."""
+        """The most that it ever occupied; 0 when it is gone. With a GPU, what it occupies now.
+
+        Weights on their way to the GPU lie in both memories: the most would count them twice for good."""
         return self.resident_bytes() if self._device_bytes else peak_bytes(self.pid)
 
     def cpu_seconds(self) -> float:
