@@ -236,6 +236,13 @@ def test_the_inventory_as_markdown_lines_up(run_sage: Any, bench: str) -> None:
     )
 
 
+def test_where_nobody_was_right_nobody_is_best(run_sage: Any, tmp_path: Path) -> None:
+    (tmp_path / "none.json").write_text(json.dumps(MATRIX | {"scores": [[0, 0]] * 40}))
+    out = run_sage("models", "inventory", "--bench", str(tmp_path / "none.json")).stdout
+    (line,) = [line for line in out.splitlines() if line.startswith("facts|x")]
+    assert line.split() == ["facts|x", "nobody", "0", "nobody", "0", "40"]
+
+
 def test_the_inventory_for_people(run_sage: Any, bench: str) -> None:
     out = run_sage("models", "inventory", "--bench", bench).stdout
     lines = out.splitlines()

@@ -99,6 +99,12 @@ def test_by_task_the_best_and_the_cheapest_that_is_as_good() -> None:
     assert (chosen["only"].best, chosen["only"].n) == ("big", 100)
 
 
+def test_nobody_is_best_where_nobody_was_right() -> None:
+    tasks = shares(small_sums=(0.0, 100, 1.0), big_sums=(0.0, 100, 3.0))
+    (choice,) = take(Measured(source="bench", machine="m", tasks=tasks)).by_task
+    assert (choice.best, choice.cheapest, choice.quality, choice.n) == ("", "", 0.0, 100)
+
+
 def test_without_times_the_best_is_the_cheapest_known() -> None:
     tasks = shares(small_facts=(0.80, 9, None), big_facts=(0.84, 9, None))
     (choice,) = take(Measured(source="trust", machine="m", tasks=tasks)).by_task
@@ -162,7 +168,7 @@ def test_the_error_of_a_share() -> None:
 @given(
     st.dictionaries(
         st.sampled_from("abcdef"),
-        st.tuples(st.floats(0, 1), st.floats(0.001, 9)),
+        st.tuples(st.floats(0.001, 1), st.floats(0.001, 9)),
         min_size=1,
     ),
     st.floats(LEAST_N, 500),

@@ -20,6 +20,9 @@ NAMES = ("model", "best", "cheapest as good")
 WARNED = "!"
 """Follows the state of a model that its card warns of; a line under the table says why."""
 
+NOBODY = "nobody"
+"""Stands where no model was right once."""
+
 FIGURES = ("size", "bits", "stored", "loads in", "reads", "writes", "takes", "%", "n", "memory", "tokens/s")
 """Columns of numbers."""
 
@@ -123,9 +126,9 @@ def _choices(title: str, where: str, choices: Sequence[Choice], note: str) -> Se
     rows = tuple(
         (
             choice.where,
-            choice.best,
+            choice.best or NOBODY,
             f"{100 * choice.quality:.0f}",
-            choice.cheapest,
+            choice.cheapest or NOBODY,
             f"{100 * choice.cheapest_quality:.0f}",
             f"{choice.n:.0f}",
         )

@@ -121,6 +121,7 @@ class Choice:
 
     ``best`` has the highest quality; ``cheapest`` is the model with the least CPU time among those that are
     not worse by more than one standard error of the difference (the best itself where times are unknown).
+    Both are empty where nobody was right once.
     """
 
     where: str
@@ -252,10 +253,22 @@ def _overall(shares: Iterable[Share]) -> Share:
 def _choice(where: str, shares: Mapping[str, Share], measured: Measured) -> Choice:
     best = max(shares, key=lambda name: shares[name].quality)
     top = shares[best]
+    if not top.quality > 0.0:
+        return Choice(
+            where=where,
+            best="",
+            quality=0.0,
+            n=top.n,
+            cheapest="",
+            cheapest_quality=0.0,
+            source=measured.source,
+        )
     as_good = [
         name
         for name, share in shares.items()
-        if share.cpu_s is not None and top.quality - share.quality <= math.hypot(top.error, share.error)
+        if share.cpu_s is not None
+        and share.quality > 0.0
+        and top.quality - share.quality <= math.hypot(top.error, share.error)
     ]
     cheapest = min(as_good, key=lambda name: shares[name].cpu_s or 0.0) if top.cpu_s is not None else best
     return Choice(
