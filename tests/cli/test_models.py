@@ -337,6 +337,30 @@ def test_a_damaged_model_is_named_everywhere_and_mended_by_a_pull(
     assert installed.read_bytes() == own_file.read_bytes()
 
 
+def test_a_card_with_a_wrong_size_is_not_believed(run_sage: Any, own_file: Path, home: Path) -> None:
+    assert run_sage("models", "pull", f"file:{own_file}").returncode == 0
+    card = load_catalog(home)["own"]
+    add_user_card(home, replace(card, bytes=3, sha256="", parameters=32, bits=8.0))
+    size = f"{own_file.stat().st_size} B"
+    listed = run_sage("models", "list")
+    assert f"{size}  damaged" in next(line for line in listed.stdout.splitlines() if line.startswith("own "))
+    assert "None is here" not in listed.stderr
+    shown = run_sage("models", "show", "own").stdout
+    assert f"{size} on the disk, 3 B by its card" in shown
+    assert "in the file" not in shown
+
+
+def test_an_estimate_says_whether_it_fits_and_for_how_much(run_sage: Any, own_file: Path) -> None:
+    assert run_sage("models", "pull", f"file:{own_file}").returncode == 0
+    done = run_sage("models", "estimate", "own", "--context", "40000")
+    assert (done.returncode, "own with 512 tokens" in done.stdout) == (0, True)
+    assert "own holds no more than 512 tokens of context; 40000 were asked for." in done.stderr
+    assert "--context N" in run_sage("models", "load", "own", "--estimate-only").stderr
+    for name in ("own", "qwen3-4b-q4_k_m"):
+        tight = run_sage("models", "estimate", name, env={"SAGE_MODELS__MEMORY_LIMIT_GB": "0.001"})
+        assert (tight.returncode, "does not fit" in tight.stdout) == (4, True)
+
+
 def test_a_slow_check_is_announced(
     monkeypatch: pytest.MonkeyPatch, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

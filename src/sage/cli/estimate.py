@@ -31,8 +31,12 @@ def estimate(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what memory a model will take, and whether that is free."""
-    show_estimate(name, context, as_json=as_json)
+    """Say what memory a model will take, and whether that is free.
+
+    Ends with 4 where it is not.
+    """
+    if not show_estimate(name, context, as_json=as_json):
+        raise typer.Exit(4)
 
 
 def show_estimate(name: str, context: int | None, *, as_json: bool) -> bool:
@@ -43,7 +47,7 @@ def show_estimate(name: str, context: int | None, *, as_json: bool) -> bool:
     """
     from dataclasses import asdict
 
-    from sage.cli.render import console, emit_json, human_bytes
+    from sage.cli.render import console, emit_json, human_bytes, notes
     from sage.config import load_settings
     from sage.errors import UnsafeFile
     from sage.hardware.budget import budget_bytes
@@ -54,6 +58,9 @@ def show_estimate(name: str, context: int | None, *, as_json: bool) -> bool:
     card, home = find_model(name)
     settings = load_settings().models
     tokens = card.room(context or settings.context)
+    if context and tokens < context:
+        less = f"{card.name} holds no more than {tokens} tokens of context; {context} were asked for."
+        notes().print(less, markup=False, soft_wrap=True)
     if (published := _published(card, home)) is not None:
         return _show_published(card, published, tokens, settings.memory_limit_gb, as_json=as_json)
     check_runnable(card, home)
@@ -84,6 +91,9 @@ def show_estimate(name: str, context: int | None, *, as_json: bool) -> bool:
         console().print(f"{label:13} {human_bytes(value):>8}", markup=False)
     verdict = "fits" if fits else f"does not fit: {human_bytes(need - free)} too much"
     console().print(f"{name} with {tokens} tokens of context {verdict}.", markup=False)
+    if context is None and not card.remote and card.backend != EMBEDDING:
+        other = f"Another context: sage models estimate {card.name} --context N"
+        notes().print(other, style="dim", markup=False)
     return fits
 
 

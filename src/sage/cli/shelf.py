@@ -73,6 +73,14 @@ def size_word(card: ModelCard) -> str:
     return f"~{human_bytes(card.expected_bytes)}" if card.expected_bytes else ""
 
 
+def _size_there(card: ModelCard, home: Path) -> str:
+    """Size of what lies on the disk, where that is not what the card says."""
+    from sage.cli.render import human_bytes
+    from sage.zoo.sources import stamp
+
+    return human_bytes(sum(size for _file, _inode, size, *_times in stamp(card, home)))
+
+
 def _state_word(row: dict[str, Any], rests_s: float) -> str:
     """The state for people; a model in memory goes on answering when its file is gone."""
     if row["resident"]:
@@ -120,11 +128,12 @@ def list_(
         if card.warning:
             word = f"{word} {WARNED}"
             warnings.append(footnote(card.name, card.warning))
-        lines.append((card.name, size_word(card), word, card.license, ", ".join(row["capabilities"])))
+        size = size_word(card) if row["state"] != "damaged" else _size_there(card, home)
+        lines.append((card.name, size, word, card.license, ", ".join(row["capabilities"])))
     print_table(_table(lines))
     for line in warnings:
         console().print(hang(line, len(WARNED) + 1), style="dim", markup=False, soft_wrap=True)
-    if not any(row["present"] for row in rows):
+    if all(row["state"] == "absent" for row in rows):
         notes().print("None is here yet: sage models pull, or sage models discover", style="dim")
     if left := len(rows) - len(shown):
         with suppress(OSError):  # the list was shown, whatever becomes of the hint
@@ -194,16 +203,19 @@ def _in_the_way(card: ModelCard, found: SageError | None) -> str:
     return found.message if shown or not found.mend else f"{found.message}; {found.mend}"
 
 
-def _size_line(card: ModelCard) -> str:
+def _size_line(card: ModelCard, home: Path) -> str:
     from sage.cli.render import human_bytes
+    from sage.zoo.sources import state
 
+    if state(card, home) == "damaged":
+        return f"{_size_there(card, home)} on the disk, {size_word(card)} by its card"
     if card.bytes or not card.expected_bytes:
         return size_word(card) or "unknown"
     published = "as published" if "disk_bytes" in card.rates else "from weights and bits, about"
     return f"{published} {human_bytes(card.expected_bytes)}"
 
 
-def _weights_line(card: ModelCard) -> str:
+def _weights_line(card: ModelCard, *, damaged: bool) -> str:
     from sage.zoo.card_status import stored_bits
 
     if not card.parameters:
@@ -213,8 +225,8 @@ def _weights_line(card: ModelCard) -> str:
         words.append(f"{count_word(card.active_parameters)} of them at work for a token")
     if card.bits:
         words.append(f"{card.bits:g} bits claimed")
-    # Without a size, the weights and bits claimed are all there is, and say nothing about themselves.
-    counted = bool(card.bytes) or "disk_bytes" in card.rates
+    # Without a size, or with a wrong one, weights and claimed bits are all there is, and prove nothing.
+    counted = not damaged and (bool(card.bytes) or "disk_bytes" in card.rates)
     if counted and (stored := stored_bits(card)) is not None:
         where = "in the file" if card.bytes else "as published"
         words.append(f"{stored[0]:.1f} {where}" + ("" if stored[1] else ", which is more"))
@@ -252,12 +264,12 @@ def show(name: Name, as_json: AsJson = False) -> None:
         "model": card.name,
         "in the way": _in_the_way(card, as_one(found)),
         "file": _file_line(card, home),
-        "size": "" if fileless else _size_line(card),
+        "size": "" if fileless else _size_line(card, home),
         "sha256": "" if fileless else card.sha256 or "unknown",
         "source": "" if card.backend == "fake" else card.source,
         "packages": ", ".join(f"{m.package} {m.version}" for m in card.members),
         "licence": card.license,
-        "weights": _weights_line(card),
+        "weights": _weights_line(card, damaged=here == "damaged"),
         "base": card.base,
         "needs": ", ".join(card.requires),
         "context": f"{card.context_length} tokens",
