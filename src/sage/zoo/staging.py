@@ -58,12 +58,12 @@ class Staging:
         return freed
 
 
-def need_space(card: ModelCard, staging: Staging, bytes_: int) -> None:
-    """Raise NoDiskSpace unless so many bytes can still be written."""
+def need_space(card: ModelCard, staging: Staging, bytes_: int, why: str = "") -> None:
+    """Raise NoDiskSpace unless so many bytes can still be written; ``why`` is said of them."""
     need, free = bytes_ + SPARE_BYTES, shutil.disk_usage(staging.folder).free
     if free < need:
         raise NoDiskSpace(
-            f"{card.name} needs {need / 1e6:.0f} MB of disk; {free / 1e6:.0f} MB are free",
+            f"{card.name} needs {need / 1e6:.0f} MB of disk{why}; {free / 1e6:.0f} MB are free",
             mend="Free some space (sage models rm NAME), or set SAGE_HOME to a larger disk.",
         )
 
