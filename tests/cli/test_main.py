@@ -116,9 +116,10 @@ def test_the_help_says_what_a_value_is(command: str, run_sage: Any) -> None:
     assert not re.search(r"--[a-z-]+ <", text)
 
 
-@pytest.mark.parametrize("group", ["trust", "bench"])
+@pytest.mark.parametrize("group", ["", "trust", "bench", "models", "memory", "config"])
 def test_first_sentences_fit_80_columns(group: str, run_sage: Any) -> None:
-    assert "..." not in run_sage(group, "-h", env={"COLUMNS": "80"}).stdout.split("Commands:")[1]
+    commands = run_sage(*group.split(), "-h", env={"COLUMNS": "80"}).stdout.split("Commands:")[1]
+    assert "..." not in commands
 
 
 def test_text_of_models_cannot_steer_the_terminal() -> None:

@@ -70,7 +70,10 @@ def updates(
     seeds: Annotated[int, typer.Option(min=1, metavar="N", help="Generated conversations.")] = 20,
     turns: Annotated[int, typer.Option(min=100, metavar="N", help="Messages in each.")] = 400,
 ) -> None:
-    """Is the newest of what was told first, and is nothing said where nothing was told?"""
+    """Does the newest of what was told come first?
+
+    And is nothing said where nothing was told?
+    """
     from sage.bench.updates import measure_updates
     from sage.config import sage_home
 

@@ -104,9 +104,10 @@ def forget(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Delete what was said with all that was made of it, and search the files for what is left of it.
+    """Delete what was said with all that was made of it.
 
-    Several conditions must all hold. A message takes its turn along. What trust learned stays, in numbers.
+    The files are searched for what is left of it. Several conditions must all hold. A message takes its turn
+    along. What trust learned stays, in numbers.
     """
     import dataclasses
 
@@ -265,7 +266,7 @@ def stats(json: JsonOption = False) -> None:
 
 @app.command()
 def repair(json: JsonOption = False) -> None:
-    """Set a damaged database aside and make it again from what can be read of it."""
+    """Set a damaged database aside and make it again from what is left."""
     import dataclasses
 
     from sage.cli.render import emit_json

@@ -114,7 +114,10 @@ def load(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Load a model into the SAGE process that holds the models; without one, try whether it loads."""
+    """Load a model into memory, or try whether it loads.
+
+    It goes into the SAGE process that holds the models; without one it is unloaded again.
+    """
     from sage.cli.render import console, emit_json, human_bytes, human_seconds
     from sage.errors import UsageError
     from sage.zoo.card import EMBEDDING
@@ -152,7 +155,10 @@ def unload(
     every: Annotated[bool, typer.Option("--all", help="Every model that is in memory.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take a model out of memory once it has answered; it is loaded again when it is chosen."""
+    """Take a model out of memory once it has answered.
+
+    It is loaded again when it is chosen.
+    """
     from sage.cli.render import console, emit_json, human_bytes
     from sage.config import load_settings, sage_home
     from sage.errors import UsageError

@@ -23,7 +23,10 @@ def salience(
     asked: Annotated[bool, typer.Option("--asked", help="It answers a question.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Surprise, novelty, arousal, reward and conflict of a text, why, and whether it would be kept."""
+    """How much a text would stir memory, and why.
+
+    Surprise, novelty, arousal, reward, conflict, and whether it would be kept.
+    """
     from sage.cli.render import emit_json
 
     found = _look(text, namespace, asked=asked)

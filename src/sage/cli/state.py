@@ -17,7 +17,10 @@ __all__ = ["state"]
 
 
 def state(json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """The metabolic state, why it holds, the ATP, and what the sensors say. Changes nothing."""
+    """The metabolic state, why it holds, the ATP, the sensors.
+
+    Changes nothing.
+    """
     from sage.cli.render import emit_json
 
     found = _look()
