@@ -16,7 +16,7 @@ import pytest
 from sage.clock import SystemClock
 from sage.errors import RemoteFailed
 from sage.zoo.breaker import Health
-from sage.zoo.lease import holder
+from sage.zoo.lease import Lease, holder
 from sage.zoo.notes import noted
 from sage.zoo.remembered import Remembered
 
@@ -50,9 +50,11 @@ def named(chat: Any) -> str:
 
 def test_nothing_is_in_memory(fakes: Any, run_sage: Any, home: Path) -> None:
     fakes(alice={})
-    assert run_sage("models", "ps").stdout == "No model is in memory.\n"
-    nothing = {"holder": None, "models": [], "budget": None, "free": None, "resting": {}}
-    assert json.loads(run_sage("models", "ps", "--json").stdout) == nothing
+    limit = {"SAGE_MODELS__MEMORY_LIMIT_GB": "0.5"}
+    said = run_sage("models", "ps", env=limit).stdout
+    assert said == "No model is in memory; 500 MB of 500 MB for models are free.\n"
+    nothing = {"holder": None, "models": [], "budget": 500_000_000, "free": 500_000_000, "resting": {}}
+    assert json.loads(run_sage("models", "ps", "--json", env=limit).stdout) == nothing
     for words, said in ((("alice",), "alice is not in memory."), (("--all",), "No model is in memory.")):
         done = run_sage("models", "unload", *words)
         assert (done.returncode, done.stdout) == (0, said + "\n")
@@ -161,6 +163,20 @@ def test_a_suspended_holder_is_named(fakes: Any, run_sage: Any, chatting: Any) -
     chat.read_until("sage trust explain")  # nobody waits any more: its model is still there
 
 
+def test_of_a_holder_that_tells_nothing_nothing_is_claimed(fakes: Any, run_sage: Any, home: Path) -> None:
+    fakes(alice={})
+    lease = Lease(home, wait_s=0.0, ask_for_it=lambda _stop: False)  # as the bench: no socket
+    with lease.use(should_stop=lambda: False, timeout=0.0):
+        told = run_sage("models", "ps").stdout
+        assert told.startswith("Which models are in memory is not known.\n")
+        assert "it does not answer" in told
+        for words in (("alice",), ("--all",)):
+            done = run_sage("models", "unload", *words)
+            assert done.returncode == 4
+            assert "does not answer" in done.stderr
+    lease.close()
+
+
 def test_what_a_chat_holds(fakes: Any, run_sage: Any, chatting: Any, home: Path) -> None:
     fakes(alice={"answer": "yes", "resident_mb": 50, "prior": 0.9}, bob={"prior": 0.2})
     chat = chatting(SAGE_MODELS__MEMORY_LIMIT_GB="1")
@@ -206,7 +222,7 @@ def test_a_load_without_a_holder_is_a_trial(fakes: Any, run_sage: Any, home: Pat
     assert tried.returncode == 0
     assert tried.stdout.startswith("alice loads: ")
     assert "unloaded again" in tried.stdout
-    assert run_sage("models", "ps").stdout == "No model is in memory.\n"
+    assert run_sage("models", "ps").stdout.startswith("No model is in memory; ")
     rates = json.loads(run_sage("models", "show", "alice", "--json").stdout)["measured"]
     assert rates["load_s"] >= 0.3
     assert rates["rss_bytes"] > 50_000_000

@@ -34,10 +34,12 @@ def ps(as_json: AsJson = False) -> None:
         emit_json(found)
         return
     holder, models = found["holder"], found["models"]
-    if not models:
-        console().print("No model is in memory.")
-    else:
+    if models:
         _table(models)
+    elif found["free"] is None:
+        console().print("Which models are in memory is not known.")
+    else:
+        console().print("No model is in memory." if holder else f"No model is in memory; {_room(found)}.")
     if holder:
         room = "it does not answer" if found["free"] is None else _room(found)
         by = f"process {holder['pid']} ({holder['command']})" if holder["pid"] else "another process"
@@ -50,7 +52,10 @@ def _look(home: Path) -> dict[str, Any]:
     """What the holder says; where none answers, what is noted."""
     from dataclasses import asdict
 
+    from sage.config import load_settings
     from sage.errors import HomeInUse
+    from sage.hardware.budget import budget_bytes
+    from sage.hardware.probe import memory
     from sage.zoo.control import ask_holder
     from sage.zoo.lease import holder
     from sage.zoo.notes import noted
@@ -75,8 +80,9 @@ def _look(home: Path) -> dict[str, Any]:
         }
         for one in noted(home)
     ]
+    free = None if here or models else budget_bytes(memory(), load_settings().models.memory_limit_gb)
     found = {"holder": asdict(here) if here else None, "models": models}
-    return found | {"budget": None, "free": None, "resting": resting(home)}
+    return found | {"budget": free, "free": free, "resting": resting(home)}
 
 
 def _table(models: list[dict[str, Any]]) -> None:
@@ -138,7 +144,7 @@ def load(
     if done["holder"] is None:
         console().print(
             f"{name} loads: {took}. It was unloaded again, because no SAGE process holds models now (an open "
-            "sage chat does once it has answered).",
+            "sage chat does once it has answered, until another process needs the memory).",
             markup=False,
             soft_wrap=True,
         )
@@ -161,8 +167,9 @@ def unload(
     """
     from sage.cli.render import console, emit_json, human_bytes
     from sage.config import load_settings, sage_home
-    from sage.errors import UsageError
+    from sage.errors import HomeInUse, UsageError
     from sage.zoo.control import ask_holder
+    from sage.zoo.lease import holder
 
     if bool(name) == every:
         raise UsageError("Say which model, or --all.", mend="sage models ps")
@@ -173,6 +180,9 @@ def unload(
     # It is busy for as long as an answer may take.
     patience = settings.answer_timeout_s + settings.stop_timeout_s
     answer = ask_holder(home, {"op": "unload", "name": name, "all": every}, timeout=patience)
+    if answer is None and (here := holder(home)):
+        text = f"The models of {home} are held by {here}, which does not answer."
+        raise HomeInUse(text, mend="Ask again when it has ended")
     unloaded: dict[str, int] = answer["unloaded"] if answer else {}
     if as_json:
         emit_json({"unloaded": unloaded})
