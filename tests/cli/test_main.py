@@ -122,6 +122,17 @@ def test_first_sentences_fit_80_columns(group: str, run_sage: Any) -> None:
     assert "..." not in commands
 
 
+@pytest.mark.parametrize("command", [("residency", "--data"), ("route", "--train")])
+def test_a_folder_that_is_not_there_is_told_before_anything_is_fetched(
+    command: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sage.cli.bench.fetch_minilm", lambda: pytest.fail("it was fetched"))
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", *command, "/nonexistent"])
+    assert ended.value.code == 3
+    assert "There is no folder /nonexistent" in capsys.readouterr().err
+
+
 def test_text_of_models_cannot_steer_the_terminal() -> None:
     from sage.cli.render import printable
 

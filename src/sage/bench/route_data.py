@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from sage.errors import NotFound, SageError, UsageError, did_you_mean
 
-__all__ = ["Floats", "Ints", "Outcomes", "load_outcomes", "matched", "of_models", "pooled"]
+__all__ = ["Floats", "Ints", "Outcomes", "check_folder", "load_outcomes", "matched", "of_models", "pooled"]
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.intp]
@@ -73,6 +73,16 @@ class Outcomes:
         return None if self.tokens is None else "billion parameters x 1,000 tokens, per query"
 
 
+def check_folder(folder: Path) -> None:
+    """For who wants to know before the work that comes first.
+
+    Raises:
+        NotFound: it is no folder.
+    """
+    if not folder.is_dir():
+        raise NotFound(f"There is no folder {folder}.", mend=FORMAT)
+
+
 def load_outcomes(folder: Path, *, models: str = "*") -> Outcomes:
     """Read and check a folder; keep the models whose name matches the pattern.
 
@@ -81,8 +91,7 @@ def load_outcomes(folder: Path, *, models: str = "*") -> Outcomes:
         UsageError: a file that is broken, of the wrong shape, or holds a missing or impossible value; a
             pattern that matches no model. The message names the file and the line, or the row and the model.
     """
-    if not folder.is_dir():
-        raise NotFound(f"There is no folder {folder}.", mend=FORMAT)
+    check_folder(folder)
     ids, texts, categories = _read_queries(folder / "queries.jsonl")
     names, sizes = _read_models(folder / "models.json")
     kept = [column for column, name in enumerate(names) if fnmatch.fnmatchcase(name, models)]

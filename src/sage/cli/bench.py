@@ -156,12 +156,16 @@ def route(
     """
     from sage.bench.plot import plot_route
     from sage.bench.report import write_result
+    from sage.bench.route_data import check_folder
     from sage.bench.route_run import RouteOptions, run_route, table_of
     from sage.cli.render import console
     from sage.config import sage_home
 
     if out is not None:
         writable(out)
+    check_folder(train)
+    if test is not None:
+        check_folder(test)
     if embedder == "auto":
         fetch_minilm()
     modes: dict[str, tuple[Mode, ...]] = {
@@ -286,8 +290,9 @@ def residency(
     need params_b or memory_gb.
     """
     from sage.bench.residency.suite import ResidencyOptions
+    from sage.bench.route_data import check_folder
     from sage.config import sage_home
-    from sage.errors import NotFound, UsageError
+    from sage.errors import UsageError
     from sage.hardware.disk import cached_disk_read
 
     if models and not real:
@@ -311,8 +316,8 @@ def residency(
     options = ResidencyOptions(
         data=data, budget_gb=budget_gb, requests=requests, seeds=seeds, embedder=embedder
     )
-    if data is not None and not data.is_dir():
-        raise NotFound(f"There is no folder {data}.", mend="Name the folder of the recorded outcomes")
+    if data is not None:
+        check_folder(data)
     if embedder == "auto" and data is not None:
         fetch_minilm()
     given = {
