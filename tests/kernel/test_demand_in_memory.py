@@ -12,7 +12,7 @@ import pytest
 
 from sage.config import ModelSettings, SelectorSettings, Settings
 from sage.errors import LoadFailed, WeightsMissing
-from sage.kernel.candidates import USUAL, Pricing, candidate
+from sage.kernel.candidates import USUAL, Found, Pricing, candidate
 from sage.kernel.sense import Request
 from sage.kernel.tick import Kernel
 from sage.types import Message, Situation
@@ -60,9 +60,8 @@ def test_who_is_loaded_goes_on_answering_without_its_file(
     kernel = make_kernel(make_card("found", prior=0.6, default=False))
     kernel.tick(ask())
     missing = WeightsMissing("its weights are not here")
-    kernel._surroundings = replace(
-        kernel._surroundings, is_present=lambda _card: False, obstacle=lambda _card: missing
-    )
+    gone = Found(present=False, obstacle=missing, memory_bytes=1)
+    kernel._surroundings = replace(kernel._surroundings, look=lambda _card: gone)
     assert kernel.tick(ask()).model == "found"
     kernel.host.unload("found")
     assert kernel._candidates(USUAL, pinned=None) == []

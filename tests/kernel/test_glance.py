@@ -75,3 +75,30 @@ def test_what_has_no_files_is_always_asked(card: ModelCard, tmp_path: Path) -> N
     look = Glance(tmp_path, {}, FakeClock()).at(lambda card: asked.append(card) or len(asked))
     fake = replace(card, backend="fake")
     assert [look(fake), look(fake)] == [1, 2]
+
+
+def test_each_thread_gets_a_refusal_of_its_own(card: ModelCard, tmp_path: Path) -> None:
+    """What one does with it, a traceback above all, is not seen by another."""
+
+    def refuse(_card: ModelCard) -> int:
+        raise WeightsMissing("none", mend="pull")
+
+    look, errors = Glance(tmp_path, {}, FakeClock()).at(refuse), []
+    for _ in range(2):
+        with pytest.raises(WeightsMissing) as caught:
+            look(card)
+        errors.append(caught.value)
+    assert errors[0] is not errors[1]
+    assert (errors[1].message, errors[1].mend) == ("none", "pull")
+
+
+def test_not_all_answers_grow_old_at_once(card: ModelCard, tmp_path: Path) -> None:
+    clock, asked = FakeClock(), []
+    cards = [replace(card, name=f"model-{number}") for number in range(40)]
+    look = Glance(tmp_path, {}, clock).at(lambda card: asked.append(card.name))
+    for each in cards:
+        look(each)
+    clock.advance(0.75 * HOLDS_S)
+    for each in cards:
+        look(each)
+    assert 50 < len(asked) < 70

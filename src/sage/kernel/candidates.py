@@ -13,7 +13,7 @@ from sage.errors import LoadFailed, SageError
 from sage.types import ANY_KIND, Candidate, Situation
 from sage.zoo.card import ModelCard
 
-__all__ = ["USUAL", "Pricing", "answer_tokens", "candidate"]
+__all__ = ["USUAL", "Found", "Pricing", "answer_tokens", "candidate"]
 
 LOAD_FLOOR_S = 0.3
 """Starting a worker process and its library, before a byte of weights is read."""
@@ -28,6 +28,16 @@ USUAL = Situation(
 
 GUESS: Mapping[str, float] = {"prompt_tok_s": 200.0, "generate_tok_s": 30.0}
 """Rates of a model that nobody has measured: those of half a billion weights in 4 bits on two cores."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """What was seen of a model's files: whether they are here, what keeps it from being loaded, and the bytes
+    of memory it will take (its size on disk, where there is an obstacle)."""
+
+    present: bool
+    obstacle: SageError | None
+    memory_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,14 +77,15 @@ def candidate(
             f"it failed lately and rests for {seconds:.0f} s more", mend="sage logs shows why it failed"
         )
     resident = card.name in pricing.resident or card.name in pricing.loading
-    usual = _measured_or(card, pricing, answer_tokens(ANY_KIND), USUAL_ANSWER_TOKENS)
-    answer = _measured_or(card, pricing, answer_tokens(situation.kind), usual)
+    measured = pricing.rates.get(card.name, {})
+    usual = _measured_or(card, measured, USUAL_TOKENS, USUAL_ANSWER_TOKENS)
+    answer = _measured_or(card, measured, answer_tokens(situation.kind), usual)
     room = card.room(pricing.context)
     tokens = min(situation.prompt_tokens + situation.context_tokens, room)
-    run_s = tokens / _measured_or(card, pricing, "prompt_tok_s", GUESS["prompt_tok_s"])
+    run_s = tokens / _measured_or(card, measured, "prompt_tok_s", GUESS["prompt_tok_s"])
     written = min(answer, situation.max_tokens)
-    run_s += written / _measured_or(card, pricing, "generate_tok_s", GUESS["generate_tok_s"])
-    load_s = _measured_or(card, pricing, "load_s", LOAD_FLOOR_S + card.bytes / pricing.disk_bytes_s)
+    run_s += written / _measured_or(card, measured, "generate_tok_s", GUESS["generate_tok_s"])
+    load_s = _measured_or(card, measured, "load_s", LOAD_FLOOR_S + card.bytes / pricing.disk_bytes_s)
     return Candidate(
         name=card.name,
         prior=card.prior,
@@ -108,16 +119,18 @@ def answer_tokens(kind: str) -> str:
     return f"answer_tokens.{kind}"
 
 
+USUAL_TOKENS = answer_tokens(ANY_KIND)
+
+
 def _usd(card: ModelCard, name: str) -> float:
     """The price of a million tokens; nothing where the card names none, as for what runs here."""
     figure = card.rates.get(name)
     return figure.value if figure else 0.0
 
 
-def _measured_or(card: ModelCard, pricing: Pricing, name: str, otherwise: float) -> float:
+def _measured_or(card: ModelCard, measured: Mapping[str, float], name: str, otherwise: float) -> float:
     """What was measured here; else what the card says; else the guess."""
-    measured = pricing.rates.get(card.name, {}).get(name)
-    if measured is not None:
-        return measured
+    if name in measured:
+        return measured[name]
     figure = card.rates.get(name)
     return figure.value if figure else otherwise

@@ -14,11 +14,12 @@ from pathlib import Path
 
 from sage.clock import Clock, SystemClock
 from sage.config import Settings, load_settings, sage_home
-from sage.errors import StoreDamaged, StoreReadOnly, WeightsMissing
+from sage.errors import SageError, StoreDamaged, StoreReadOnly, WeightsMissing
 from sage.events import EventBus, HomeAwaited, JsonlLog
 from sage.hardware.budget import budget_bytes
 from sage.hardware.disk import cached_disk_read
 from sage.hardware.probe import memory
+from sage.kernel.candidates import Found
 from sage.kernel.glance import Glance
 from sage.kernel.learning import Stores
 from sage.kernel.sharing import SharedHome, ask_for_home
@@ -115,7 +116,16 @@ def open_kernel(
             clock=clock,
             stop_s=settings.models.stop_timeout_s,
         )
-        glance = Glance(home, known, clock)
+
+        def look(card: ModelCard) -> Found:
+            found, size = obstacle(card, home, known), card.bytes
+            if found is None:
+                try:
+                    size = host.memory_need(card)
+                except SageError as error:
+                    found = error
+            return Found(present=state(card, home) != "absent", obstacle=found, memory_bytes=size)
+
         try:
             yield Kernel(
                 settings=settings,
@@ -123,9 +133,7 @@ def open_kernel(
                 host=host,
                 stores=stores,
                 surroundings=Surroundings(
-                    is_present=glance.at(lambda card: state(card, home) != "absent"),
-                    obstacle=glance.at(lambda card: obstacle(card, home, known)),
-                    memory_bytes=glance.at(host.memory_need),
+                    look=Glance(home, known, clock).at(look),
                     free_bytes=free,
                     disk_bytes_s=lru_cache(lambda: cached_disk_read(home, clock=clock)),
                 ),

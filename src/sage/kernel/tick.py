@@ -27,7 +27,7 @@ from sage.events import AtpSettled, EventBus, OutcomeRecorded, TurnEnded, TurnSt
 from sage.irp.engine import refine
 from sage.irp.plugins.language import Drafts, LanguagePlugin
 from sage.irp.protocol import Limits, Refined
-from sage.kernel.candidates import USUAL, Pricing, candidate
+from sage.kernel.candidates import USUAL, Found, Pricing, candidate
 from sage.kernel.dearness import Dearness
 from sage.kernel.drafting import Drafting, OnPiece, announce
 from sage.kernel.judge import judge
@@ -65,9 +65,7 @@ GRACE_S = 1.0
 class Surroundings:
     """What the kernel asks of the machine, as functions, so that tests decide the answers."""
 
-    is_present: Callable[[ModelCard], bool]
-    obstacle: Callable[[ModelCard], SageError | None]
-    memory_bytes: Callable[[ModelCard], int]
+    look: Callable[[ModelCard], Found]
     free_bytes: Callable[[], int]
     disk_bytes_s: Callable[[], float]
 
@@ -308,20 +306,15 @@ class Kernel:
         around, pricing = self._surroundings, pricing or self._pricing()
         resident = self.host.resident()
 
-        def as_candidate(card: ModelCard) -> Candidate:
+        found = []
+        for card in self.catalog.values():
             if card.name in resident:  # it goes on answering, whatever became of its files
-                return candidate(
-                    card, situation, pricing, obstacle=None, memory_bytes=lambda card: resident[card.name]
-                )
-            return candidate(
-                card, situation, pricing, obstacle=around.obstacle(card), memory_bytes=around.memory_bytes
-            )
-
-        return [
-            as_candidate(card)
-            for card in self.catalog.values()
-            if card.default or card.name == pinned or card.name in resident or around.is_present(card)
-        ]
+                seen = Found(present=True, obstacle=None, memory_bytes=resident[card.name])
+            else:
+                seen = around.look(card)
+            if seen.present or card.default or card.name == pinned:
+                found.append(_as_seen(card, situation, pricing, seen))
+        return found
 
     def _weighing(self, turn: Turn) -> Weighing:
         """What is known of the candidates' answers before any of them is asked."""
@@ -465,6 +458,12 @@ class Kernel:
         self.bus.emit(AtpSettled(turn_id=turn.id, **atp))
         self.bus.emit(TurnEnded(turn_id=turn.id, status=status, model=model, seconds=turn.wall_s))
         return atp
+
+
+def _as_seen(card: ModelCard, situation: Situation, pricing: Pricing, seen: Found) -> Candidate:
+    return candidate(
+        card, situation, pricing, obstacle=seen.obstacle, memory_bytes=lambda _card: seen.memory_bytes
+    )
 
 
 def _no_draft(halt_reason: str, seconds: float) -> SageError:
