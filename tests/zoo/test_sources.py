@@ -348,7 +348,9 @@ def test_no_disk_space_is_said_before_anything_is_fetched(
     usage = namedtuple("usage", "total used free")
     need = shop.card.bytes + max(m.bytes for m in shop.members) + SPARE_BYTES
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, need - 1))
-    with pytest.raises(NoDiskSpace, match=r"67 MB of disk \(the package is kept while it is unpacked.*67 MB are"):
+    with pytest.raises(
+        NoDiskSpace, match=r"67 MB of disk \(the package is kept while it is unpacked.*67 MB are"
+    ):
         shop.pull(home)
     assert shop.calls() == []
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(0, 0, need))
