@@ -35,9 +35,7 @@ def test_each_price_has_its_own_column(make_candidate: Make) -> None:
     assert pool.prices["seconds"].tolist() == [7.0, 4.0]
     assert pool.prices["tokens"].tolist() == [70.0, 0.0]
     assert pool.prices["usd"].tolist() == [0.0, 0.25]
-    assert (
-        pool.waits["usd"].tolist() == pool.waits["tokens"].tolist() == [4.0, 8.0]
-    )  # no load is free
+    assert pool.waits["usd"].tolist() == pool.waits["tokens"].tolist() == [4.0, 8.0]  # no load is free
 
 
 @pytest.mark.parametrize("figure", ["est_run_s", "est_load_s", "est_tokens", "est_usd"])
