@@ -84,7 +84,7 @@ class PassageStore:
 
     def get(self, ids: Sequence[int]) -> list[Passage]:
         """These passages, in this order; those that are not there are left out."""
-        found = {}
+        found: dict[int, Passage] = {}
         for at in range(0, len(ids), 500):
             part = ids[at : at + 500]
             marks = ", ".join("?" * len(part))
