@@ -17,6 +17,7 @@ from sage.errors import (
     LoadFailed,
     ModelNotFound,
     NoCandidate,
+    RemoteFailed,
     UsageError,
     WorkerDied,
 )
@@ -401,3 +402,24 @@ def test_a_failed_turn_is_not_recalled(make_card: MakeCard, make_kernel: MakeKer
     with pytest.raises(WorkerDied):
         kernel.tick(ask("remember me"))
     assert kernel.store.history("s", turns=9) == ()
+
+
+def test_a_server_that_says_nothing_is_not_paid(
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a worker of ours gives up after the same time, that time was spent."""
+
+    def hung(*_args: object, **_options: object) -> None:
+        time.sleep(0.1)
+        raise RemoteFailed("nothing came", silent_s=0.1)
+
+    def spent(card: ModelCard) -> float:
+        kernel = make_kernel(card)
+        monkeypatch.setattr(kernel.host, "ask", hung)
+        with pytest.raises(RemoteFailed):
+            kernel.tick(ask(f"to {card.name}"))
+        return float(kernel.store.turns(limit=1)[0].atp["spent"])
+
+    served = make_card("served", backend="openai_http", source="openai:http://127.0.0.1:1/v1#m", bytes=0)
+    assert spent(served) == 0.0
+    assert spent(make_card("ours")) >= 0.1

@@ -147,6 +147,13 @@ class Drafting:
         room = card.room(self.context_tokens)
         budget = room - situation.prompt_tokens - situation.max_tokens
         context = newest_that_fit(self.context, budget, count_tokens)
+        worked = not card.remote
+
+        def hear(text: str) -> None:
+            nonlocal worked
+            worked = True
+            on_text(text)
+
         while True:
             request = GenerationRequest(
                 messages=(*system, *context, *conversation),
@@ -159,11 +166,11 @@ class Drafting:
             )
             began = self.clock.monotonic()
             try:
-                return self.host.ask(
-                    card, request, on_text, should_stop=self.cancelled.is_set, turn_id=turn.id
-                )
+                return self.host.ask(card, request, hear, should_stop=self.cancelled.is_set, turn_id=turn.id)
             except BaseException as error:
-                turn.spent += price(seconds=self.clock.monotonic() - began)
+                # Nobody works while a server says nothing.
+                if worked:
+                    turn.spent += price(seconds=self.clock.monotonic() - began)
                 if not (context and isinstance(error, ContextTooLong)):
                     raise
                 context = context[(len(context) + 2) // 4 * 2 :]
