@@ -353,7 +353,7 @@ def _residency_grid(data: Path, options: ResidencyOptions, command: str, out: Pa
 
     measured = run_grid(data, options, sage_home(), progress=say)
     print_rows(grid_table(measured["rows"]))
-    _explain("The cells name what was missed (-), or tied within 0.5 % (=)", CLAIMS)
+    _explain("The cells name what was missed (-), tied within 0.5 % (=), or not judged (~)", CLAIMS)
     if out is not None:
         write_result(
             out,
