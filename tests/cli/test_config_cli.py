@@ -24,7 +24,7 @@ def test_show_is_every_key_and_is_toml(home: Path) -> None:
     values = tomllib.loads(invoke("show").stdout)
     assert values["models"]["offline"] is True
     assert values["models"]["context"] == 4096
-    assert set(values) == {"atp", "metabolism", "selector", "irp", "models", "events"}
+    assert set(values) == {"atp", "metabolism", "selector", "irp", "memory", "models", "events"}
 
 
 def test_show_origin(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
