@@ -92,6 +92,14 @@ class PassageStore:
             found.update((row[0], _passage(row)) for row in self._db.execute(sql, part))
         return [found[ident] for ident in ids if ident in found]
 
+    def of_turn(self, turn_id: str) -> list[Passage]:
+        """What was said in a turn, in its order; nothing where the turn was not done."""
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM passages WHERE turn_id = ? ORDER BY id",  # noqa: S608
+            (turn_id,),
+        )
+        return [_passage(row) for row in rows]
+
     def last(self, session: str, *, namespace: str = DEFAULT_NAMESPACE, count: int) -> list[Passage]:
         """The last ``count`` passages of a session (x-from-last), oldest first."""
         rows = self._db.execute(

@@ -54,10 +54,16 @@ LONGEST_QUESTION = 2000
 
 
 def recall_session(
-    store: VerbatimStore, session: str, *, budget: int, count_tokens: Callable[[str], int]
+    store: VerbatimStore,
+    session: str,
+    *,
+    namespace: str = DEFAULT_NAMESPACE,
+    budget: int,
+    count_tokens: Callable[[str], int],
 ) -> tuple[Message, ...]:
     """The newest whole turns of this session that fit into ``budget`` tokens, oldest first."""
-    return newest_that_fit(store.history(session, turns=MOST_TURNS), budget, count_tokens)
+    turns = store.history(session, turns=MOST_TURNS, namespace=namespace)
+    return newest_that_fit(turns, budget, count_tokens)
 
 
 def newest_that_fit(

@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -270,6 +270,15 @@ class VerbatimStore:
         )
         names = ("event_id", "turn_id", "candidate", "kind", "quality", "source", "at", "shift")
         return [Outcome(**dict(zip(names, row, strict=True))) for row in rows]
+
+    def judged_below(self, quality: float, turn_ids: Sequence[str]) -> frozenset[str]:
+        """Those of these turns whose outcomes are worse than this on average."""
+        rows = self._db.execute(
+            "SELECT turn_id FROM outcomes WHERE turn_id IN (SELECT value FROM json_each(?))"
+            " GROUP BY turn_id HAVING avg(quality) < ?",
+            (json.dumps(sorted(set(turn_ids))), quality),
+        )
+        return frozenset(row[0] for row in rows)
 
     def history(self, session: str, *, turns: int, namespace: str = DEFAULT_NAMESPACE) -> tuple[Message, ...]:
         """Question and answer of the session's last ``turns`` finished turns, oldest first."""
