@@ -32,6 +32,7 @@ __all__ = [
     "OutcomeRecorded",
     "PullProgress",
     "RoomAwaited",
+    "StateChanged",
     "StepTaken",
     "TurnEnded",
     "TurnStarted",
@@ -159,6 +160,14 @@ class TurnEnded(Event):
     status: str
     model: str
     seconds: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StateChanged(Event):
+    """The metabolic state became another."""
+
+    state: str
+    why: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -58,9 +58,12 @@ class _Joined:
         return found
 
 
-def open_embedder(home: Path) -> Embedder:
+def open_embedder(home: Path, minilm: MiniLM | None = None) -> Embedder:
     """``hashing+minilm`` where libraries and weights are there, else ``hashing``; nothing is loaded yet.
 
-    ``why_no_minilm(home)`` says what is missing.
+    ``why_no_minilm(home)`` says what is missing. ``minilm`` is used where there is one already: two would take
+    twice the memory.
     """
-    return HashingEmbedder() if why_no_minilm(home) else _Joined(HashingEmbedder(), MiniLM(home))
+    if why_no_minilm(home):
+        return HashingEmbedder()
+    return _Joined(HashingEmbedder(), minilm or MiniLM(home))

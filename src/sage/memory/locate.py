@@ -16,6 +16,7 @@ from sage.errors import SageError
 from sage.memory.codebook import load_codebook
 from sage.memory.embed import Embedder, open_embedder
 from sage.memory.hashing import HashingEmbedder
+from sage.memory.minilm import MiniLM
 
 __all__ = ["Locator", "open_locator", "telling_text"]
 
@@ -40,9 +41,10 @@ class Locator:
         return self.codebook.place_all(self._embedder.embed(texts), columns) if texts else []
 
 
-def open_locator(home: Path) -> Locator:
-    """What this machine has: with MiniLM where it was pulled and runs, else words and characters alone."""
-    embedder = open_embedder(home)
+def open_locator(home: Path, minilm: MiniLM | None = None) -> Locator:
+    """What this machine has: with MiniLM (this one, where there is one) where it was pulled and runs, else
+    words and characters alone."""
+    embedder = open_embedder(home, minilm)
     try:
         embedder.embed(["Does it run?"])  # a library may be installed and not load
     except SageError:

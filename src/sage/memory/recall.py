@@ -118,8 +118,16 @@ class Ranking:
 class Recall:
     """Recall over the passages of one database. Several threads may use it."""
 
-    def __init__(self, db: Database, embedder: TokenEmbedder | None = None) -> None:
-        """Without ``embedder`` words alone decide."""
+    def __init__(
+        self,
+        db: Database,
+        embedder: TokenEmbedder | None = None,
+        *,
+        kept: Callable[[Sequence[int]], frozenset[int]] = frozenset,
+    ) -> None:
+        """Without ``embedder`` words alone decide. ``kept`` names those of some passages that may be hits; the
+        others stay as what was said around them."""
+        self._kept = kept
         self._store = PassageStore(db)
         self._db = db
         self._meaning = None if embedder is None else Meaning(db, embedder)
@@ -195,10 +203,12 @@ class Recall:
             total[without] = -1.0
             rows = _best(total, CANDIDATES)
             rows = rows[~without[rows]]
+            ids = index.records["id"][rows]
+            may = np.isin(ids, list(self._kept(ids.tolist())))
+            rows, ids = rows[may], ids[may]
             if not len(rows):
                 return Ranking(ids=(), scores=(), words=0.0, meaning=None)
             share = total[rows] / np.float32(max(whole, 1e-9))
-            ids = index.records["id"][rows]
             meaning = self._fit(question, asked, speakers, ids.tolist())
             scores = score(index, asked, rows, share, meaning, who=speakers & named)
             if not asked.past:
