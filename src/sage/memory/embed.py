@@ -61,8 +61,8 @@ class _Joined:
 def open_embedder(home: Path, minilm: MiniLM | None = None) -> Embedder:
     """``hashing+minilm`` where libraries and weights are there, else ``hashing``; nothing is loaded yet.
 
-    ``why_no_minilm(home)`` says what is missing. ``minilm`` is used where there is one already: two would take
-    twice the memory.
+    ``why_no_minilm(home)`` says what is missing. ``minilm`` is used where there is one already: two would
+    take twice the memory.
     """
     if why_no_minilm(home):
         return HashingEmbedder()

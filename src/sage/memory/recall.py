@@ -125,8 +125,10 @@ class Recall:
         *,
         kept: Callable[[Sequence[int]], frozenset[int]] = frozenset,
     ) -> None:
-        """Without ``embedder`` words alone decide. ``kept`` names those of some passages that may be hits; the
-        others stay as what was said around them."""
+        """Without ``embedder`` words alone decide.
+
+        ``kept`` names those of some passages that may be hits; the others stay as what was said around them.
+        """
         self._kept = kept
         self._store = PassageStore(db)
         self._db = db
