@@ -187,6 +187,19 @@ class MemorySettings(_Section):
         min_length=1,
         description="Whose memory is used where nobody says (--as). No namespace sees another's.",
     )
+    recall_tokens: int = Field(
+        1000,
+        ge=0,
+        le=2000,
+        description="Tokens of earlier messages, beyond this session's, that a model is given at most; 0: "
+        "none.",
+    )
+    salient_max: int = Field(
+        100_000,
+        ge=1,
+        description="Messages of one namespace that may be brought back; beyond it the least salient stay in "
+        "the log alone.",
+    )
     keep_days: float = Field(
         730.0,
         gt=0,

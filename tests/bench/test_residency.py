@@ -143,7 +143,7 @@ def test_planning_is_timed_for_each_number_of_models() -> None:
 def test_what_planning_is_timed_with_can_all_be_loaded() -> None:
     request = Request(messages=(Message(role="user", content="?"),), session="s")
     with planning_kernel(20) as kernel:
-        found = kernel._candidates(sense(request, default_max_tokens=64), pinned=None)
+        found = kernel.choosing.candidates(sense(request, default_max_tokens=64), pinned=None)
     assert len(found) == 20
     assert {each.name for each in found if each.resident} == {"model-0", "model-10"}
     assert all(each.unavailable is None and each.memory_bytes > 30e6 for each in found)

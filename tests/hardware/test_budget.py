@@ -134,6 +134,6 @@ def test_the_kernel_reads_memory_and_nothing_else(home: Path, monkeypatch: pytes
     monkeypatch.setattr("sage.hardware.probe.accelerators", None)
     monkeypatch.setattr("sage.kernel.session.memory", lambda: Memory(8 * GIB, 4 * GIB))
     with open_kernel(home=home, settings=Settings(), catalog={"a": card}) as kernel:
-        assert kernel._surroundings.free_bytes() == 3 * GIB
+        assert kernel.choosing.surroundings.free_bytes() == 3 * GIB
         kernel.host.ask(card, GenerationRequest(messages=(Message(role="user", content="q"),)), print)
-        assert kernel._surroundings.free_bytes() == 3 * GIB - kernel.host.mapped_bytes() < 3 * GIB
+        assert kernel.choosing.surroundings.free_bytes() == 3 * GIB - kernel.host.mapped_bytes() < 3 * GIB

@@ -61,10 +61,10 @@ def test_who_is_loaded_goes_on_answering_without_its_file(
     kernel.tick(ask())
     missing = WeightsMissing("its weights are not here")
     gone = Found(present=False, obstacle=missing, memory_bytes=1)
-    kernel._surroundings = replace(kernel._surroundings, look=lambda _card: gone)
+    kernel.choosing.surroundings = replace(kernel.choosing.surroundings, look=lambda _card: gone)
     assert kernel.tick(ask()).model == "found"
     kernel.host.unload("found")
-    assert kernel._candidates(USUAL, pinned=None) == []
+    assert kernel.choosing.candidates(USUAL, pinned=None) == []
 
 
 def test_a_load_in_flight_is_not_paid_twice(make_card: MakeCard, make_kernel: MakeKernel, ask: Ask) -> None:
@@ -75,9 +75,9 @@ def test_a_load_in_flight_is_not_paid_twice(make_card: MakeCard, make_kernel: Ma
     until = time.monotonic() + 20.0
     while not kernel.host.picture.models and time.monotonic() < until:
         time.sleep(0.01)
-    free = kernel._surroundings.free_bytes()
-    [slow] = kernel._candidates(USUAL, pinned=None)
-    left = kernel._limits(pinned=None).free_bytes
+    free = kernel.choosing.surroundings.free_bytes()
+    [slow] = kernel.choosing.candidates(USUAL, pinned=None)
+    left = kernel.choosing.limits(pinned=None).free_bytes
     first.join()
     assert slow.resident
     assert slow.load_bytes == 0

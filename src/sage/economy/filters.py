@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sage.economy.pool import Pool
+from sage.economy.regime import keep_cheapest
 from sage.errors import (
     BudgetSpent,
     ContextTooLong,
@@ -30,13 +31,14 @@ __all__ = ["Limits", "Rejection", "allowed", "nobody", "why_not"]
 class Limits:
     """What may be spent now: ATP of ``capacity`` at most, and bytes of memory for models (idle ones that are
     loaded can make room; ``free_bytes`` are free without that). Exploring may cost ``explore_atp`` beyond the
-    winner's price."""
+    winner's price. Only so many ``candidates`` may be chosen from, the cheapest; None: all."""
 
     atp: float
     capacity: float
     memory_bytes: int
     free_bytes: int = 2**62
     explore_atp: float = 0.0
+    candidates: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +64,7 @@ def allowed(situation: Situation, pool: Pool, limits: Limits) -> npt.NDArray[np.
         ok &= pool.prices["usd"] <= situation.max_usd
     if situation.deadline_s is not None:
         ok &= pool.prices["seconds"] <= situation.deadline_s
-    return ok
+    return keep_cheapest(ok, pool.atp, limits.candidates)
 
 
 def why_not(situation: Situation, pool: Pool, limits: Limits, index: int) -> Rejection:
@@ -106,10 +108,16 @@ def why_not(situation: Situation, pool: Pool, limits: Limits, index: int) -> Rej
             mend="Allow more money for this request",
         )
     seconds = float(pool.prices["seconds"][index])
+    if situation.deadline_s is not None and seconds > situation.deadline_s:
+        return Rejection(
+            error=DeadlineExceeded,
+            why=f"would take about {seconds:.1f} s, the deadline is {situation.deadline_s:.1f} s",
+            mend="Allow more time",
+        )
     return Rejection(
-        error=DeadlineExceeded,
-        why=f"would take about {seconds:.1f} s, the deadline is {situation.deadline_s or 0.0:.1f} s",
-        mend="Allow more time",
+        error=NoCandidate,
+        why=f"only the {limits.candidates} cheapest may answer in this state",
+        mend="sage state",
     )
 
 

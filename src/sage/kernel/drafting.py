@@ -16,13 +16,12 @@ from sage.errors import ContextTooLong
 from sage.events import CandidateFailed, Decided, EventBus, StepTaken
 from sage.irp.plugins.language import Drafts, Opinion
 from sage.kernel.candidates import answer_tokens
-from sage.kernel.sense import count_tokens
+from sage.kernel.remembering import fitting, lighter, with_quotes
 from sage.kernel.turn import Turn
 from sage.kernel.weighing import Weighing
 from sage.memory.books import Books
-from sage.memory.recall import newest_that_fit
 from sage.memory.verbatim import VerbatimStore
-from sage.types import ANY_KIND, Completion, Decision, Failure, GenerationRequest, Message, Piece
+from sage.types import ANY_KIND, Completion, Decision, Failure, GenerationRequest, Piece
 from sage.zoo.card import ModelCard
 from sage.zoo.fallback import first_that_answers
 from sage.zoo.host import Answer, Host
@@ -34,12 +33,11 @@ OnPiece = Callable[[Piece], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Drafting:
-    """Asks the candidates of one turn's decision. ``context`` is what was recalled; models are loaded with
-    room for ``context_tokens`` at most."""
+    """Asks the candidates of one turn's decision; models are loaded with room for ``context_tokens`` at
+    most."""
 
     turn: Turn
     weighing: Weighing
-    context: tuple[Message, ...]
     context_tokens: int
     catalog: Mapping[str, ModelCard]
     host: Host
@@ -139,14 +137,14 @@ class Drafting:
         return completion
 
     def _answer(self, name: str, step: int, temperature: float, on_text: Callable[[str], None]) -> Answer:
-        """Ask with as much of the context as fits; our count of tokens is a guess, so when the model says
-        that it is too much, half of it goes."""
+        """Ask with as much of what memory brought as fits; our count of tokens is a guess, so when the model
+        says that it is too much, some of it goes."""
         turn, situation, card = self.turn, self.turn.situation, self.catalog[name]
         system = tuple(m for m in situation.messages if m.role == "system")
         conversation = tuple(m for m in situation.messages if m.role != "system")
         room = card.room(self.context_tokens)
         budget = room - situation.prompt_tokens - situation.max_tokens
-        context = newest_that_fit(self.context, budget, count_tokens)
+        brought = fitting(turn.brought, budget)
         worked = not card.remote
 
         def hear(text: str) -> None:
@@ -156,7 +154,7 @@ class Drafting:
 
         while True:
             request = GenerationRequest(
-                messages=(*system, *context, *conversation),
+                messages=(*system, *brought.history, *with_quotes(conversation, brought.quotes)),
                 max_tokens=situation.max_tokens,
                 temperature=temperature,
                 seed=(situation.seed or 0) + step,
@@ -171,9 +169,9 @@ class Drafting:
                 # Nobody works while a server says nothing.
                 if worked:
                     turn.spent += price(seconds=self.clock.monotonic() - began)
-                if not (context and isinstance(error, ContextTooLong)):
+                if not (brought.history or brought.quotes) or not isinstance(error, ContextTooLong):
                     raise
-                context = context[(len(context) + 2) // 4 * 2 :]
+                brought = lighter(brought)
 
     def _failed(self, failure: Failure) -> None:
         """Note a failure in the decision; when the chosen one failed, say who answers instead."""

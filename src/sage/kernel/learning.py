@@ -5,31 +5,17 @@ Owns: the order in which stores learn. Must not know: what they make of it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from sage.economy.pool import card_shift
 from sage.errors import ModelNotFound
+from sage.kernel.stores import Stores
 from sage.kernel.teaching import rating
-from sage.memory.books import Books
-from sage.memory.opinion_store import OpinionStore
-from sage.memory.trust_store import TrustStore
 from sage.memory.verbatim import VerbatimStore
 from sage.types import Outcome
 from sage.zoo.card import ModelCard
 
-__all__ = ["Stores", "keep", "learn"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Stores:
-    """What one ``SAGE_HOME`` keeps: what was said, spent, trusted, and shown by answers. What is not ``kept``
-    ends with the process."""
-
-    kept: bool
-    turns: VerbatimStore
-    books: Books
-    trust: TrustStore
-    opinions: OpinionStore
+__all__ = ["keep", "learn"]
 
 
 def learn(outcome: Outcome, card: ModelCard | None, stores: Stores) -> bool:

@@ -20,14 +20,20 @@ from sage.hardware.budget import budget_bytes
 from sage.hardware.disk import cached_disk_read
 from sage.hardware.probe import memory
 from sage.kernel.candidates import Found
+from sage.kernel.choosing import Surroundings
 from sage.kernel.glance import Glance
-from sage.kernel.learning import Stores
 from sage.kernel.sharing import SharedHome, ask_for_home
-from sage.kernel.tick import Kernel, Surroundings
+from sage.kernel.stores import Stores
+from sage.kernel.tick import Kernel
+from sage.kernel.vitals import open_vitals
 from sage.memory.books import Books
 from sage.memory.db import Database
 from sage.memory.locate import open_locator
+from sage.memory.minilm import MiniLM
 from sage.memory.opinion_store import OpinionStore
+from sage.memory.passages import PassageStore
+from sage.memory.recall import Recall
+from sage.memory.salient import SalientMemory
 from sage.memory.salvage import repair
 from sage.memory.trust_store import TrustStore
 from sage.memory.verbatim import VerbatimStore
@@ -132,6 +138,7 @@ def open_kernel(
                 catalog=known,
                 host=host,
                 stores=stores,
+                vitals=open_vitals(stores.db, stores.books, settings, clock),
                 surroundings=Surroundings(
                     look=Glance(home, known, clock).at(look),
                     free_bytes=free,
@@ -153,11 +160,17 @@ def open_stores(home: Path, settings: Settings, clock: Clock, *, forgetful: bool
     aside and made again."""
     with _opened(home / "sage.db", forgetful=forgetful) as database:
         turns = VerbatimStore(database, clock)
+        salient = SalientMemory(database, bound=settings.memory.salient_max)
+        minilm = MiniLM(home)  # shared: it takes 215 MB, at its first text
         yield Stores(
             kept=database.kept,
+            db=database,
             turns=turns,
+            passages=PassageStore(database),
+            recall=Recall(database, minilm, kept=salient.kept),
+            salient=salient,
             books=Books(database, turns, clock, settings.atp),
-            trust=TrustStore(database, turns, clock, settings.selector, lambda: open_locator(home)),
+            trust=TrustStore(database, turns, clock, settings.selector, lambda: open_locator(home, minilm)),
             opinions=OpinionStore(database, clock, half_life_days=settings.selector.half_life_days),
         )
 

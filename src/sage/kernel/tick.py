@@ -6,52 +6,45 @@ Must not know: terminals, HTTP, or how a model runs.
 
 from __future__ import annotations
 
+import logging
+import math
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
-
-import numpy as np
 
 from sage.clock import Clock
 from sage.config import Settings
 from sage.economy.context import Context
-from sage.economy.demand import Demand
-from sage.economy.filters import Limits as Spending
-from sage.economy.pool import Pool
-from sage.economy.selector import FrontierPoint, Selector
-from sage.errors import DeadlineExceeded, Interrupted, SageError
-from sage.events import AtpSettled, EventBus, OutcomeRecorded, TurnEnded, TurnStarted
+from sage.economy.regime import LEAST_GRANT, drafts_allowed, grant_for
+from sage.economy.selector import FrontierPoint
+from sage.errors import DeadlineExceeded, Interrupted, SageError, StoreError
+from sage.events import AtpSettled, EventBus, OutcomeRecorded, StateChanged, TurnEnded, TurnStarted
 from sage.irp.engine import refine
-from sage.irp.plugins.language import Drafts, LanguagePlugin
+from sage.irp.plugins.language import Draft, Drafts, LanguagePlugin
 from sage.irp.protocol import Limits, Refined
-from sage.kernel.candidates import USUAL, Found, Pricing, candidate
-from sage.kernel.dearness import Dearness
+from sage.kernel.choosing import Choosing, Surroundings
 from sage.kernel.drafting import Drafting, OnPiece, announce
 from sage.kernel.judge import judge
-from sage.kernel.learning import Stores, keep, learn
-from sage.kernel.sense import Request, asked_for, count_tokens, labels, sense
+from sage.kernel.learning import keep, learn
+from sage.kernel.remembering import NOT_HEARD, Heard, bring_back, keep_turn, salience_of
+from sage.kernel.sense import Request, asked_for, labels, sense
+from sage.kernel.stores import Stores
 from sage.kernel.teaching import teach
 from sage.kernel.turn import Reply, Turn
+from sage.kernel.vitals import Condition, Vitals
 from sage.kernel.weighing import Weighing, accept_at
 from sage.memory.books import Ending
 from sage.memory.locate import telling_text
-from sage.memory.recall import recall_session
 from sage.memory.verbatim import TurnStatus
-from sage.types import Candidate, Message, Outcome, Situation, new_id
+from sage.types import MetabolicState, Outcome, new_id
 from sage.zoo.card import ModelCard
 from sage.zoo.catalog import find_card
 from sage.zoo.host import Host
 
-__all__ = ["Kernel", "Surroundings"]
-
-LEAST_GRANT = 1.0
-"""ATP: below this a prediction is mostly noise."""
-
-LEAST_FEEDBACK = 0.1
-"""Share of recent turns that must have been judged before a model is tried in order to learn."""
+__all__ = ["Kernel"]
 
 _ACTIVE: set[str] = set()
 """The turns that kernels of this process are working on: a stored turn that runs and is not among them was
@@ -59,15 +52,6 @@ left behind by an error while its end was written."""
 
 GRACE_S = 1.0
 """What a cancelled step gets to end, beyond the time after which its worker is killed."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Surroundings:
-    """What the kernel asks of the machine, as functions, so that tests decide the answers."""
-
-    look: Callable[[ModelCard], Found]
-    free_bytes: Callable[[], int]
-    disk_bytes_s: Callable[[], float]
 
 
 class Kernel:
@@ -80,6 +64,7 @@ class Kernel:
         catalog: Mapping[str, ModelCard],
         host: Host,
         stores: Stores,
+        vitals: Vitals,
         surroundings: Surroundings,
         bus: EventBus,
         clock: Clock,
@@ -92,13 +77,20 @@ class Kernel:
         self.books = stores.books
         self.trust = stores.trust
         self.opinions = stores.opinions
+        self.vitals = vitals
         self.bus = bus
         self.clock = clock
-        self._surroundings = surroundings
-        self._random = np.random.default_rng()
-        self._demand = Demand()
-        self._dearness = Dearness(settings.selector)
+        self.choosing = Choosing(
+            settings=settings,
+            catalog=catalog,
+            host=host,
+            books=stores.books,
+            trust=stores.trust,
+            surroundings=surroundings,
+            clock=clock,
+        )
         self._running: dict[str, Turn] = {}
+        self._state: MetabolicState | None = None
 
     def tick(
         self,
@@ -107,7 +99,7 @@ class Kernel:
         on_piece: OnPiece = lambda _piece: None,
         cancelled: threading.Event | None = None,
     ) -> Reply:
-        """Sense, recall, choose, refine, judge, settle.
+        """Sense, feel, recall, choose, refine, judge, settle.
 
         Setting ``cancelled`` stops the generation and returns what there is.
 
@@ -122,10 +114,11 @@ class Kernel:
         self._running[turn.id] = turn
         try:
             self._begin(turn)
-            context = self._recall(turn)
-            self._choose(turn, self._locate(turn, context), request)
+            condition = self._feel(turn)
+            self._recall(turn)
+            self._choose(turn, self._locate(turn), request, condition)
             weighing = self._weighing(turn)
-            refined = self._refine(turn, context, weighing, on_piece, cancelled)
+            refined = self._refine(turn, weighing, condition, on_piece, cancelled)
             drafts = refined.latest or ()
             outcomes = judge(turn, drafts, verify=request.verify, now=self.clock.time())
             return self._settle(turn, drafts, weighing, refined, outcomes)
@@ -159,37 +152,16 @@ class Kernel:
         """
         situation = sense(request, default_max_tokens=self.settings.models.max_tokens)
         context = self.trust.locator.locate(telling_text(situation.prompt, ()), labels(situation))
-        pricing, limits = self._pricing(), self._limits(pinned=None)
-        selector = self._selector(pricing)
-        pool = Pool(self._candidates(situation, pinned=None, pricing=pricing))
-        with self.trust.book() as book:
-            return selector.frontier(
-                situation,
-                context,
-                pool,
-                book,
-                limits=limits,
-                now=self.clock.time(),
-                demand=self._demand,
-            )
+        return self.choosing.frontier(situation, context)
 
     def anticipate(self) -> None:
-        """Have the model loaded that would have served the last requests best, where they have paid for it
-        and nothing else is going on. Returns at once."""
-        unit, free = self.settings.selector.price_unit, self._surroundings.free_bytes()
-        with self.trust.book():
-            held = self._held()
-            worth = self._demand.worth(held)
-            wanted = self._demand.wanted(held, unit=unit, free_bytes=free)
-        self.host.appraise(worth | dict([wanted] if wanted else []))
-        if wanted and wanted[0] in self.catalog:
-            self.host.prefetch(self.catalog[wanted[0]])
+        """Load ahead what the next requests will want, where the state allows work that nobody waits for.
+        Returns at once."""
+        if self.vitals.look().regime.background != "none":
+            self.choosing.anticipate(self._busy())
 
-    def _held(self) -> set[str]:
-        """Who is in memory, is being loaded, or was just chosen, which the host may not know yet: a model
-        whose worth it is not told goes before all others."""
-        chosen = {turn.decision.chosen for turn in list(self._running.values()) if turn.decision}
-        return chosen.union(model.name for model in self.host.picture.models if not model.leaves)
+    def _busy(self) -> set[str]:
+        return {turn.decision.chosen for turn in list(self._running.values()) if turn.decision}
 
     def _begin(self, turn: Turn) -> None:
         """Store the question; give back what turns hold whose end could not be written."""
@@ -205,116 +177,68 @@ class Kernel:
             )
         )
 
-    def _recall(self, turn: Turn) -> tuple[Message, ...]:
-        """Past turns of the session, in the room that the prompt and the answer leave. Before choosing,
-        because reading them is part of the price."""
-        situation = turn.situation
-        budget = self.settings.models.context - situation.prompt_tokens - situation.max_tokens
-        context = recall_session(self.store, situation.session, budget=budget, count_tokens=count_tokens)
-        tokens = sum(count_tokens(message.content) for message in context)
-        turn.situation = replace(situation, context_tokens=tokens)
-        return context
+    def _feel(self, turn: Turn) -> Condition:
+        """How much the request matters, and in which state the system takes it up."""
+        turn.salience = salience_of(turn.situation, self.stores, now=self.clock.time())
+        condition = self.vitals.update(salience=turn.salience, queue=len(self._running))
+        turn.state = condition.standing.state
+        if turn.state != self._state:
+            if self._state is not None:
+                self.bus.emit(StateChanged(turn_id=turn.id, state=turn.state, why=condition.standing.why))
+            self._state = turn.state
+        return condition
 
-    def _locate(self, turn: Turn, before: tuple[Message, ...]) -> Context:
-        """Where this piece of work lies among all others."""
-        text = telling_text(turn.situation.prompt, [m.content for m in before if m.role == "user"])
+    def _recall(self, turn: Turn) -> None:
+        """What memory gives, in the room that the prompt and the answer leave. Before choosing, because
+        reading it is part of the price."""
+        situation, settings = turn.situation, self.settings
+        room = settings.models.context - situation.prompt_tokens - situation.max_tokens
+        turn.brought = bring_back(situation, self.stores, room=room, most=settings.memory.recall_tokens)
+        turn.situation = replace(situation, context_tokens=turn.brought.tokens)
+
+    def _locate(self, turn: Turn) -> Context:
+        """Where this piece of work lies among all others. Told from what was asked alone: what memory holds
+        does not lead the choice."""
+        before = [message.content for message in turn.brought.history if message.role == "user"]
+        text = telling_text(turn.situation.prompt, before)
         signs = labels(turn.situation)
         context = self.trust.locator.locate(text, signs)
         self.trust.note(turn.id, context, signs)
         return context
 
-    def _choose(self, turn: Turn, context: Context, request: Request) -> None:
+    def _choose(self, turn: Turn, context: Context, request: Request, condition: Condition) -> None:
         """The decision, and the ATP set aside for it."""
         pinned, dial = asked_for(request, default_dial=self.settings.selector.dial)
         if pinned is not None:
             pinned = find_card(self.catalog, pinned).name
-        pricing, limits = self._pricing(), self._limits(pinned=pinned)
-        selector = self._selector(pricing)
-        pool = Pool(self._candidates(turn.situation, pinned=pinned, pricing=pricing))
-        # To try a model teaches something only where somebody will say how good the answer was.
-        told = request.verify is not None or self.trust.feedback() >= LEAST_FEEDBACK
-        explores = told and self.settings.selector.explore_share > 0.0
-        with self.trust.book() as book:
-            turn.decision = selector.choose(
-                turn.situation,
-                context,
-                pool,
-                book,
-                limits=limits,
-                now=self.clock.time(),
-                dial=dial,
-                pinned=pinned,
-                random=self._random if explores else None,
-                demand=self._demand,
-            )
-            worth = self._demand.worth(self._held())
-        self.host.appraise(worth)
+        regime = condition.regime
+        turn.decision = self.choosing.choose(
+            turn.situation,
+            context,
+            pinned=pinned,
+            dial=dial,
+            judged=request.verify is not None,
+            state=condition.standing.state,
+            regime=regime,
+            busy=self._busy(),
+        )
         # Twice what the drafts should cost, so that many turns can run side by side; what a turn takes
         # beyond its grant is charged too.
-        prices = [score.est_atp for score in turn.decided.candidates[: self.settings.irp.max_steps]]
-        want = min(self.settings.atp.grant, max(LEAST_GRANT, 2.0 * sum(prices)))
+        most = drafts_allowed(self.settings.irp.max_steps, regime)
+        prices = [score.est_atp for score in turn.decided.candidates[:most]]
+        want = max(LEAST_GRANT, 2.0 * sum(prices))
         if turn.situation.max_atp is not None:
             want = min(want, turn.situation.max_atp)
+        turn.ceiling = grant_for(
+            math.inf,
+            usual=self.settings.atp.grant,
+            salience=turn.salience,
+            regime=regime,
+            balance=math.inf,  # the books see to it
+        )
+        want = min(want, turn.ceiling)
         turn.granted = self.books.grant(turn.id, want=want, need=min(prices[0], want, LEAST_GRANT))
         announce(turn, turn.decided, self.store, self.bus)
-
-    def _limits(self, *, pinned: str | None) -> Spending:
-        """What may be spent now."""
-        # Idle models can make room; for a model that was asked for by name the busy ones are waited for.
-        room = self.host.reclaimable() if pinned is None else sum(self.host.resident().values())
-        balance, free = self.books.balance(), self._surroundings.free_bytes()
-        picture = self.host.picture
-        coming = sum(
-            max(0, model.bytes - picture.occupied.get(model.name, 0))
-            for model in picture.models
-            if model.phase == "loading"
-        )
-        return Spending(
-            atp=balance,
-            capacity=self.settings.atp.capacity,
-            memory_bytes=free + room,
-            free_bytes=free - coming,
-            explore_atp=self.settings.selector.explore_share * balance,
-        )
-
-    def _selector(self, pricing: Pricing) -> Selector:
-        """What is dear depends on the models that are here, and on how fast they turned out to be."""
-        return self._dearness.selector(
-            pricing.rates, lambda: Pool(self._candidates(USUAL, pinned=None, pricing=pricing))
-        )
-
-    def _pricing(self) -> Pricing:
-        now, picture = self.clock.monotonic(), self.host.picture
-        return Pricing(
-            rates=self.books.rates(),
-            resident=self.host.resident(),
-            disk_bytes_s=self._surroundings.disk_bytes_s(),
-            context=self.settings.models.context,
-            resting=self.host.resting(),
-            loading={
-                model.name: max(0.0, now - model.since)
-                for model in picture.models
-                if model.phase == "loading" and not model.leaves
-            },
-        )
-
-    def _candidates(
-        self, situation: Situation, *, pinned: str | None, pricing: Pricing | None = None
-    ) -> list[Candidate]:
-        """Everybody who is here, the default models and who was asked for: of others that are known it would
-        only be said that they are not here."""
-        around, pricing = self._surroundings, pricing or self._pricing()
-        resident = self.host.resident()
-
-        found = []
-        for card in self.catalog.values():
-            if card.name in resident:  # it goes on answering, whatever became of its files
-                seen = Found(present=True, obstacle=None, memory_bytes=resident[card.name])
-            else:
-                seen = around.look(card)
-            if seen.present or card.default or card.name == pinned:
-                found.append(_as_seen(card, situation, pricing, seen))
-        return found
 
     def _weighing(self, turn: Turn) -> Weighing:
         """What is known of the candidates' answers before any of them is asked."""
@@ -325,8 +249,8 @@ class Kernel:
     def _refine(
         self,
         turn: Turn,
-        context: tuple[Message, ...],
         weighing: Weighing,
+        condition: Condition,
         on_piece: OnPiece,
         cancelled: threading.Event,
     ) -> Refined[Drafts]:
@@ -334,7 +258,6 @@ class Kernel:
         drafting = Drafting(
             turn=turn,
             weighing=weighing,
-            context=context,
             context_tokens=self.settings.models.context,
             catalog=self.catalog,
             host=self.host,
@@ -356,7 +279,7 @@ class Kernel:
         left = turn.seconds_left(self.clock.monotonic())
         grace = self.settings.models.stop_timeout_s + GRACE_S
         limits = Limits(
-            max_steps=irp.max_steps,
+            max_steps=drafts_allowed(irp.max_steps, condition.regime),
             atp=self._allowance(turn),
             # The worker keeps the deadline itself and returns what there is; this one is for a hung step.
             seconds=(self.settings.models.answer_timeout_s if left is None else left) + grace,
@@ -372,7 +295,7 @@ class Kernel:
     def _allowance(self, turn: Turn) -> float:
         """ATP that the drafts may take in all. A first answer may be longer than expected and worth little:
         the next opinion is not refused for that while the books can pay it."""
-        most = self.settings.atp.grant
+        most = turn.ceiling
         if turn.situation.max_atp is not None:
             most = min(most, turn.situation.max_atp)
         return min(most, turn.granted + self.books.balance())
@@ -405,9 +328,19 @@ class Kernel:
             "energy": [round(energy, 4) for energy in refined.energies],
             "halt_reason": finish if finish in ("cancelled", "deadline") else refined.halt_reason,
             "opinions": weighing.explain(drafts),
+            "state": turn.state,
+            "salience": round(turn.salience, 4),
+            "recalled": list(turn.brought.shown),
         }
         text = best.completion.text
-        atp = self._close(turn, "interrupted" if stopped else "done", text, best.model, irp=irp)
+        status: TurnStatus = "interrupted" if stopped else "done"
+        try:
+            atp = self._close(
+                turn, status, text, best.model, irp=irp, heard=_heard(drafts, weighing, outcomes, best)
+            )
+        except StoreError as error:  # an answer that was paid for is not withheld
+            logging.getLogger(__name__).warning("This answer could not be kept: %s", error.message)
+            atp = {}
         for outcome in outcomes:
             try:
                 self.learn(outcome)
@@ -437,7 +370,9 @@ class Kernel:
         model = turn.partial[-1].model if turn.partial else ""
         stopped = isinstance(error, KeyboardInterrupt | Interrupted)
         status: TurnStatus = "interrupted" if stopped else "failed"
-        self._close(turn, status, turn.partial_text(), model, error=f"{type(error).__name__}: {error}")
+        # Where even that cannot be written, the next tick gives back what the turn holds.
+        with suppress(StoreError):
+            self._close(turn, status, turn.partial_text(), model, error=f"{type(error).__name__}: {error}")
 
     def _close(
         self,
@@ -448,21 +383,31 @@ class Kernel:
         *,
         irp: Mapping[str, Any] | None = None,
         error: str = "",
+        heard: Heard = NOT_HEARD,
     ) -> dict[str, float]:
-        """End the turn; whatever happened to it before, it is settled and stored once."""
+        """End the turn; whatever happened to it before, it is settled and stored once, and salient memory
+        hears of it in the same transaction."""
         turn.wall_s = self.clock.monotonic() - turn.started
         ending = Ending(status=status, answer=answer, model=model, usage=turn.usage(), irp=irp, error=error)
-        atp = self.books.close(turn.id, granted=turn.granted, spent=turn.spent, ending=ending)
-        if atp is None:
-            return {}
+        with self.stores.db.transaction():
+            atp = self.books.close(turn.id, granted=turn.granted, spent=turn.spent, ending=ending)
+            if atp is None:
+                return {}
+            with suppress(SageError):
+                keep_turn(turn.id, turn.brought, self.stores, heard, now=self.clock.time())
         self.bus.emit(AtpSettled(turn_id=turn.id, **atp))
         self.bus.emit(TurnEnded(turn_id=turn.id, status=status, model=model, seconds=turn.wall_s))
         return atp
 
 
-def _as_seen(card: ModelCard, situation: Situation, pricing: Pricing, seen: Found) -> Candidate:
-    return candidate(
-        card, situation, pricing, obstacle=seen.obstacle, memory_bytes=lambda _card: seen.memory_bytes
+def _heard(drafts: Drafts, weighing: Weighing, outcomes: tuple[Outcome, ...], best: Draft) -> Heard:
+    """What the drafts say of how surprising and how disputed the answer is."""
+    opinions = weighing.explain(drafts)
+    kept = next(row for draft, row in zip(drafts, opinions, strict=True) if draft is best)
+    return Heard(
+        expected=weighing.trust(best.model),
+        found=next((each.quality for each in outcomes if each.candidate == best.model), None),
+        disagree=sum(row["group"] != kept["group"] for row in opinions) / len(opinions),
     )
 
 

@@ -9,15 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sage.types import Decision, Outcome, Piece, Situation
+from sage.kernel.remembering import NOTHING, UNKNOWN_SALIENCE, Brought
+from sage.types import Decision, MetabolicState, Outcome, Piece, Situation
 
 __all__ = ["Reply", "Turn"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """What came of a turn. ``usage``, ``irp`` and ``atp`` are as `sage ask --json` prints them;
-    ``draft`` is the number of the attempt whose text was kept (see ``Piece``)."""
+    """What came of a turn. ``usage``, ``irp`` and ``atp`` are as `sage ask --json` prints them (``atp`` is
+    empty where the end of the turn could not be stored); ``draft`` is the number of the attempt whose text
+    was kept (see ``Piece``)."""
 
     turn_id: str
     answer: str
@@ -33,12 +35,15 @@ class Reply:
 
 @dataclass(slots=True)
 class Turn:
-    """The only mutable state of a tick. ``answered`` names who gave each draft; ``spent`` is ATP; times are
-    seconds."""
+    """The only mutable state of a tick. ``brought`` is what memory gave; ``answered`` names who gave each
+    draft; ``granted``, ``spent`` and ``ceiling`` (of what drafts may take) are ATP; times are seconds."""
 
     id: str
     situation: Situation
     started: float
+    salience: float = UNKNOWN_SALIENCE
+    state: MetabolicState = "WAKE"
+    brought: Brought = NOTHING
     decision: Decision | None = None
     partial: list[Piece] = field(default_factory=list)
     answered: list[str] = field(default_factory=list)
@@ -48,6 +53,7 @@ class Turn:
     wall_s: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    ceiling: float = 0.0
     granted: float = 0.0
     spent: float = 0.0
 

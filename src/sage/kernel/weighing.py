@@ -76,13 +76,18 @@ class Weighing:
             raise ValueError(f"evidence about {evidence.names} does not weigh {tuple(self._line)}")
         self._evidence = evidence
         self._schema = schema
-        trust = np.array([score.expertise for score in scores])
+        self._trust = {score.name: score.expertise for score in scores}
+        trust = np.array(list(self._trust.values()))
         # Few outcomes say less of a candidate's work in general than trust does of this piece of it.
         overall = (evidence.right + ALIKE * trust) / (evidence.asked + ALIKE)
         self._beliefs = believe(evidence, trust[None], overall)
         # Of the answer and of the load, each against its own scale: at no dial is a load free.
         self._price = 1.0 / np.array([score.cheapness for score in scores]) - 1.0
         self._seen: _Seen | None = None
+
+    def trust(self, model: str) -> float:
+        """The quality that was expected of a candidate's answer before it was asked."""
+        return self._trust[model]
 
     def weigh(self, drafts: Drafts) -> Weighed:
         """The energy of each draft: the chance that it is not right, 1 where it is no answer, and not below

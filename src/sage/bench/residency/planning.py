@@ -23,6 +23,7 @@ import numpy as np
 from sage.config import Settings
 from sage.economy.demand import Demand
 from sage.economy.selector import Selector
+from sage.kernel.choosing import Choosing
 from sage.kernel.sense import Request, sense
 from sage.kernel.session import open_kernel
 from sage.kernel.tick import Kernel
@@ -63,7 +64,7 @@ PARTS = {
 }
 
 CLOCKED: Mapping[str, Sequence[tuple[type, str]]] = {
-    "candidates": ((Kernel, "_candidates"),),
+    "candidates": ((Choosing, "candidates"),),
     "choose": ((Selector, "choose"),),
     "worth": ((Demand, "worth"), (Demand, "wanted")),
     "written": ((Books, "grant"), (VerbatimStore, "record_decision")),
@@ -110,8 +111,8 @@ def planning_kernel(count: int) -> Iterator[Kernel]:
             host = _Full(home, settings.models, free_bytes=lambda: 0, estimate=lambda _card: size)
             host.held = {f"model-{number}": size for number in range(0, count, 10)}
             kernel.host.close()
-            kernel.host = host
-            kernel._surroundings = replace(kernel._surroundings, free_bytes=lambda: 0)
+            kernel.host = kernel.choosing.host = host
+            kernel.choosing.surroundings = replace(kernel.choosing.surroundings, free_bytes=lambda: 0)
             try:
                 yield kernel
             finally:
@@ -180,8 +181,8 @@ def _decide(kernel: Kernel, number: int) -> float:
     situation = sense(request, default_max_tokens=kernel.settings.models.max_tokens)
     turn = Turn(id=new_id("turn"), situation=situation, started=0.0)
     kernel._begin(turn)
-    context = kernel._locate(turn, ())
-    return _timed(lambda: kernel._choose(turn, context, request))
+    condition, context = kernel._feel(turn), kernel._locate(turn)
+    return _timed(lambda: kernel._choose(turn, context, request, condition))
 
 
 def _timed(work: Callable[[], Any]) -> float:
