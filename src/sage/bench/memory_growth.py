@@ -23,20 +23,21 @@ from sage.memory.minilm import MiniLM
 from sage.memory.passages import PassageStore, Said
 from sage.memory.recall import Recall
 
-__all__ = ["measure_growth"]
+__all__ = ["Drawn", "measure_growth"]
 
 VOCABULARY, WORDS, SESSION, BATCH = 20_000, 20, 20, 500
 QUESTIONS, SINGLES = 100, 200
 SYLLABLES = ("ba", "ce", "di", "fo", "gu", "ka", "le", "mi", "no", "pu", "ra", "se", "ti", "vo", "zu")
 
 
-class _Drawn:
-    """Random pieces: as many as a message has, at no cost."""
+class Drawn:
+    """An embedder of random pieces: as many as a message has, at no cost."""
 
     def __init__(self) -> None:
         self._draw = np.random.default_rng(0)
 
     def tokens(self, text: str) -> tuple[list[str], npt.NDArray[np.float32]]:
+        """See :class:`sage.memory.meaning.TokenEmbedder`."""
         pieces = text.split()
         return pieces, self._draw.standard_normal((len(pieces), 384), np.float32)
 
@@ -65,7 +66,7 @@ def _measure(size: int, path: Path, home: Path) -> dict[str, Any]:
         for at, row in enumerate(picked)
     ]
     with Database(path) as db:
-        store, recall = PassageStore(db), Recall(db, _Drawn())
+        store, recall = PassageStore(db), Recall(db, Drawn())
         started = time.perf_counter()
         for at in range(0, size, BATCH):
             store.add_many(said[at : at + BATCH])
@@ -77,7 +78,7 @@ def _measure(size: int, path: Path, home: Path) -> dict[str, Any]:
         for each in said[:SINGLES]:
             store.add(each)
         single = time.perf_counter() - started
-    embedder = _Drawn() if why_no_minilm(home) else MiniLM(home)
+    embedder = Drawn() if why_no_minilm(home) else MiniLM(home)
     embedder.tokens("loaded before it is timed")
     times: list[float] = []
     opened = time.perf_counter()
