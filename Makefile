@@ -37,7 +37,7 @@ bench: $(VENV)/.dev  ## measure again what the README shows (docs/bench), then r
 	$(BIN)/sage bench zoo --suite full --fresh --json docs/bench/zoo.json
 	$(BIN)/python -m sage.bench.zoo.matrix docs/bench/zoo.json
 	$(BIN)/sage bench answers --json docs/bench/answers.json
-	$(BIN)/sage bench tick --json docs/bench/tick.json
+	$(BIN)/sage bench kernel --json docs/bench/kernel.json
 	$(BIN)/sage bench select --json docs/bench/select.json
 	$(BIN)/sage bench drift --json docs/bench/drift.json
 	$(BIN)/sage bench collapse --json docs/bench/collapse.json

@@ -11,7 +11,6 @@ from sage.bench.answers import area_under_curve
 from sage.bench.questions import QUESTIONS
 from sage.bench.report import insert_tables, markdown, spread, spread_columns, write_result
 from sage.bench.select import measure_select
-from sage.bench.tick import measure_tick
 from sage.kernel.sense import kind_of
 
 ROWS = [{"model": "a", "s": 0.123456, "n": 3}, {"model": "b", "s": 12.0, "n": 40}]
@@ -75,14 +74,6 @@ def test_the_area_under_the_curve_counts_pairs() -> None:
     assert area_under_curve([(True, 0.1), (True, 0.3), (False, 0.2), (False, 0.9)]) == 0.75
     assert area_under_curve([(True, 0.5), (False, 0.5)]) == 0.5
     assert area_under_curve([(True, 0.5)]) == 0.5
-
-
-def test_a_tick_is_measured_for_each_number_of_candidates() -> None:
-    rows = measure_tick(ticks=20, models=(2, 5))
-    assert [row["candidates"] for row in rows] == [2, 5]
-    for row in rows:
-        assert row["ticks"] == 20
-        assert 0.1 < row["median ms"] <= row["p95 ms"]
 
 
 def test_a_decision_is_measured_for_each_number_of_candidates() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from sage.cli import bench_memory
+from sage.cli import bench_kernel, bench_memory
 from sage.cli.bench_result import Out, fetch_minilm, print_rows, report, say, writable
 
 if TYPE_CHECKING:
@@ -84,20 +84,6 @@ def answers(
 
     rows = measure_answers(sage_home(), load_settings(), seeds=seeds, progress=say)
     report(out, "answers", f"sage bench answers --seeds {seeds}", {"seeds": seeds}, rows)
-
-
-@app.command()
-def tick(
-    out: Out = None,
-    ticks: Annotated[
-        int, typer.Option(min=20, metavar="N", help="Ticks for each number of candidates.")
-    ] = 300,
-) -> None:
-    """What SAGE adds to an answer, with a model that answers at once."""
-    from sage.bench.tick import measure_tick
-
-    rows = measure_tick(ticks=ticks, models=(2, 10, 100))
-    report(out, "tick", f"sage bench tick --ticks {ticks}", {"ticks": ticks}, rows)
 
 
 @app.command()
@@ -412,6 +398,7 @@ def _explain(title: str, words: Mapping[str, str]) -> None:
         console().print(f"  {name}: {meaning}", markup=False, highlight=False)
 
 
+app.command()(bench_kernel.kernel)
 app.command()(bench_memory.memory)
 app.command()(bench_memory.updates)
 app.command()(bench_memory.salience)

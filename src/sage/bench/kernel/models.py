@@ -154,11 +154,12 @@ ZOO = (
 
 
 def is_right(ask: Ask, text: str) -> bool:
-    """Whether an answer holds the right value and no other; where nobody told, whether it says so."""
+    """Whether an answer gives the right value of the right thing, and no other; where nobody told it, whether
+    it says so."""
     if not ask.values:
         return True
     said = [value for value in ask.values if value in text]
-    return said == [ask.value] if ask.value else UNKNOWN in text
+    return said == [ask.value] and ask.about in text if ask.value else UNKNOWN in text
 
 
 def given(ask: Ask, messages: Sequence[Message]) -> list[str]:

@@ -16,13 +16,13 @@ from typing import Any
 from sage.bench.kernel.person import live
 from sage.bench.memory_growth import Drawn
 from sage.config import Settings
-from sage.kernel.sense import Request, sense
+from sage.kernel.sense import Request
 from sage.kernel.session import open_kernel
 from sage.kernel.tick import Kernel
 from sage.memory.books import Ending
 from sage.memory.embed import why_no_minilm
 from sage.memory.recall import Recall
-from sage.types import Decision, Message, new_id
+from sage.types import Decision, Message, Situation, new_id
 from sage.zoo.card import ModelCard
 
 __all__ = ["PARTS", "measure_overhead"]
@@ -31,6 +31,7 @@ PARTS = {
     "begin": "_begin",
     "salience": "_feel",
     "recall": "_recall",
+    "locate": "_locate",
     "choose": "_choose",
     "refine": "_refine",
     "settle": "_settle",
@@ -162,11 +163,15 @@ def _remember(kernel: Kernel, turns: int) -> None:
     for at in range(0, turns, BATCH):
         with stores.db.transaction():
             for number, ask in enumerate(past[at : at + BATCH], start=at):
-                request = Request(
-                    messages=(Message(role="user", content=ask.text),), session=f"past {number // 8}"
-                )
                 turn_id = new_id("turn")
-                stores.turns.begin(turn_id, sense(request, default_max_tokens=256))
+                situation = Situation(
+                    messages=(Message(role="user", content=ask.text),),
+                    kind="chat",
+                    prompt_tokens=20,
+                    max_tokens=256,
+                    session=f"past {number // 8}",
+                )
+                stores.turns.begin(turn_id, situation)
                 stores.turns.record_decision(turn_id, decision)
                 granted = stores.books.grant(turn_id, want=2.0, need=1.0)
                 answer = f"The {ask.topic} of {ask.about} is {ask.value}."

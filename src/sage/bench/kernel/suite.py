@@ -45,55 +45,48 @@ T99 = (
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Difference:
-    """The mean over seeds of (without the part) - (full), and its interval."""
+    """The mean over seeds of (without the part) - (full), and half of its interval."""
 
     mean: float
-    low: float
-    high: float
+    half: float
 
     @property
     def sure(self) -> bool:
         """Whether the interval leaves 0 out."""
-        return self.low > 0.0 or self.high < 0.0
+        return abs(self.mean) > self.half
 
     def __str__(self) -> str:
-        return f"{self.mean:+.3g} ({self.low:+.3g} to {self.high:+.3g})"
+        return f"{self.mean:+.3g} \u00b1{self.half:.2g}" if math.isfinite(self.half) else "unknown"
 
 
 def measure_parts(
     *, seeds: int, days: int, progress: Callable[[str], None], variants: Sequence[Variant] = VARIANTS
 ) -> list[dict[str, Any]]:
     """A row for each variant (``what`` = ``part``: figures, and changes to ``full`` with intervals) and one
-    for each variant and type of request (``what`` = ``type``)."""
+    for each type of request (``what`` = ``type``: right answers of ``full``, and the change by variant)."""
     lives: dict[str, list[dict[str, float]]] = {}
     asked = [live(seed, days=days) for seed in range(seeds)]
     for variant in variants:
         progress(f"{variant.name}: {variant.meaning}")
         lives[variant.name] = [figures(play(asks, variant, seed=n)) for n, asks in enumerate(asked)]
-    parts, types = [], []
-    for variant in variants:
-        mine, full = lives[variant.name], lives[FULL.name]
-        apart = {name: difference(_of(name, mine), _of(name, full)) for name in mine[0]}
-        row: dict[str, Any] = {"what": "part", "variant": variant.name}
-        for name in FIGURES:
-            row[name] = _rounded(statistics.mean(_of(name, mine)))
-        for name in FIGURES:
-            row[f"{name} change"] = str(apart[name]) if variant is not FULL else ""
-        row["verdict"] = verdict(apart) if variant is not FULL else ""
-        parts.append(row)
-        for kind in TYPES:
-            types.append(
-                {
-                    "what": "type",
-                    "variant": variant.name,
-                    "type": kind,
-                    "requests": sum(ask.type == kind for asks in asked for ask in asks),
-                    "right %": _rounded(statistics.mean(_of(kind, mine))),
-                    "change": str(apart[kind]) if variant is not FULL else "",
-                    "sure": apart[kind].sure,
-                }
-            )
-    return parts + types
+    full = lives[FULL.name]
+    rows: list[dict[str, Any]] = []
+    apart = {
+        name: {key: difference(_of(key, mine), _of(key, full)) for key in full[0]}
+        for name, mine in lives.items()
+        if name != FULL.name
+    }
+    for name, mine in lives.items():
+        changes = apart.get(name, {})
+        row: dict[str, Any] = {"what": "part", "variant": name}
+        row |= {key: _rounded(_of(key, mine)) for key in FIGURES}
+        row |= {f"{key} change": str(changes[key]) if changes else "" for key in FIGURES}
+        rows.append(row | {"verdict": verdict(changes) if changes else ""})
+    for kind in TYPES:
+        count = sum(ask.type == kind for asks in asked for ask in asks)
+        row = {"what": "type", "type": kind, "requests": count, "full": _rounded(_of(kind, full))}
+        rows.append(row | {name: str(changes[kind]) for name, changes in apart.items()})
+    return rows
 
 
 def figures(life: Life) -> dict[str, float]:
@@ -117,13 +110,13 @@ def figures(life: Life) -> dict[str, float]:
 
 
 def difference(without: Sequence[float], full: Sequence[float]) -> Difference:
-    """Paired, over the seeds for which both are known. Of a single one, the interval is everything."""
+    """Paired, over the seeds for which both are known. Of a single one, nobody knows the interval."""
     pairs = [a - b for a, b in zip(without, full, strict=True) if not math.isnan(a - b)]
     mean = statistics.mean(pairs) if pairs else 0.0
     if len(pairs) < 2:
-        return Difference(mean=mean, low=-math.inf, high=math.inf)
+        return Difference(mean=mean, half=math.inf)
     half = T99[min(len(pairs) - 1, len(T99)) - 1] * statistics.stdev(pairs) / math.sqrt(len(pairs))
-    return Difference(mean=mean, low=mean - half, high=mean + half)
+    return Difference(mean=mean, half=half)
 
 
 def verdict(apart: dict[str, Difference]) -> str:
@@ -144,5 +137,7 @@ def _of(name: str, lives: Sequence[dict[str, float]]) -> list[float]:
     return [life[name] for life in lives]
 
 
-def _rounded(value: float) -> float | None:
-    return None if math.isnan(value) else float(f"{value:.4g}")
+def _rounded(values: Sequence[float]) -> float | None:
+    """The mean of those that are known."""
+    known = [value for value in values if not math.isnan(value)]
+    return float(f"{statistics.mean(known):.4g}") if known else None
