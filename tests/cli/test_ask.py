@@ -372,7 +372,7 @@ def test_a_session_is_remembered_and_a_single_question_is_not(run_sage: Any, fak
     fakes(one={})
     run_sage("ask", "-s", "trip", "one two three")
     again = json.loads(run_sage("ask", "-s", "trip", "--json", "four").stdout)
-    alone = json.loads(run_sage("ask", "--json", "four").stdout)
+    alone = json.loads(run_sage("ask", "--json", "seven").stdout)
     assert again["usage"]["prompt_tokens"] == 3 + 5 + 1  # question, answer, question
     assert alone["usage"]["prompt_tokens"] == 1
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sage.memory.salience import DIMENSIONS, Context, Reading, Salience, Weights, appraise, attend
+from sage.memory.salience import DIMENSIONS, Context, Reading, Salience, Weights, appraise
 
 PLAIN = Reading(nats=10.0, new=1, near=0.4, nearest=1)
 
@@ -81,14 +81,3 @@ def test_each_weight_counts(name: str) -> None:
     reading, context = Reading(nats=20.0, new=2, near=0.5), Context(asked=True, disagree=0.5)
     heavier = appraise("I changed it", reading, context, dataclasses.replace(Weights(), **{name: 6.0}))
     assert heavier.total > appraise("I changed it", reading, context, Weights()).total
-
-
-@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1e6)), max_size=8))
-def test_attention_is_an_order_of_all(waiting: list[tuple[float, float]]) -> None:
-    assert sorted(attend(waiting)) == list(range(len(waiting)))
-
-
-def test_the_salient_first_and_nothing_waits_for_ever() -> None:
-    assert attend([(0.1, 0.0), (0.9, 0.0), (0.5, 0.0)]) == [1, 2, 0]
-    assert attend([(1.0, 0.0), (0.0, 61.0)]) == [1, 0]
-    assert attend([(0.5, 3.0), (0.5, 3.0)]) == [0, 1]

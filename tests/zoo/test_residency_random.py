@@ -129,7 +129,9 @@ class World:
         name = f"r{self.asked}"
         self.open[name] = (model, self.now + patience)
         self.fresh = False
-        self.send(Requested(id=name, model=model, bytes=size or MODELS[model], deadline=self.now + patience))
+        size = size or MODELS[model]
+        until, ahead = self.now + patience, 60.0 * (self.asked % 5) / 4
+        self.send(Requested(id=name, model=model, bytes=size, deadline=until, head_start_s=ahead))
 
     def loaded(self, model: str, factor: float) -> None:
         process = self.processes[model]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sage.cli.options import (
+    AsOption,
     DialOption,
     MaxAtpOption,
     MaxUsdOption,
@@ -37,6 +38,7 @@ def ask(
     ] = None,
     model: ModelOption = None,
     session: SessionOption = None,
+    namespace: AsOption = None,
     system: SystemOption = None,
     dial: DialOption = None,
     max_atp: MaxAtpOption = None,
@@ -72,6 +74,7 @@ def ask(
     request = Request(
         messages=tuple(messages),
         session=session or new_id("ask"),
+        namespace=namespace,
         model=model,
         max_tokens=max_tokens,
         temperature=temperature,

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from sage.cli.options import DialOption, ModelOption, SessionOption, SystemOption, dial_of
+from sage.cli.options import AsOption, DialOption, ModelOption, SessionOption, SystemOption, dial_of
 from sage.errors import Terminated
 
 __all__ = ["chat"]
@@ -23,6 +23,7 @@ HELP = "/why explains the last choice, /good and /bad teach trust, /exit (or Ctr
 def chat(
     model: ModelOption = None,
     session: SessionOption = None,
+    namespace: AsOption = None,
     system: SystemOption = None,
     dial: DialOption = None,
 ) -> None:
@@ -69,7 +70,9 @@ def chat(
             messages = (*start, Message(role="user", content=clean(line.strip())))
             try:
                 with printing(kernel.bus) as printer:
-                    request = Request(messages=messages, session=session, model=model, dial=turned)
+                    request = Request(
+                        messages=messages, session=session, namespace=namespace, model=model, dial=turned
+                    )
                     reply = kernel.tick(request, on_piece=printer.on_piece)
                     last = reply.turn_id
                     printer.show(reply)

@@ -28,6 +28,10 @@ from sage.zoo.host import Answer, Host
 
 __all__ = ["Drafting", "OnPiece", "announce"]
 
+ATTENTION_S = 60.0
+"""Seconds that all the salience there is counts for where requests wait for a model: the most salient is
+taken up first, and nothing waits for ever."""
+
 OnPiece = Callable[[Piece], None]
 
 
@@ -164,7 +168,14 @@ class Drafting:
             )
             began = self.clock.monotonic()
             try:
-                return self.host.ask(card, request, hear, should_stop=self.cancelled.is_set, turn_id=turn.id)
+                return self.host.ask(
+                    card,
+                    request,
+                    hear,
+                    should_stop=self.cancelled.is_set,
+                    turn_id=turn.id,
+                    head_start_s=ATTENTION_S * turn.salience,
+                )
             except BaseException as error:
                 # Nobody works while a server says nothing.
                 if worked:

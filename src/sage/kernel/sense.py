@@ -12,6 +12,7 @@ from typing import Any
 
 from sage.economy.permission import dial_named
 from sage.errors import UsageError
+from sage.memory.passages import DEFAULT_NAMESPACE
 from sage.memory.structure import structure
 from sage.types import SCHEMA, Message, Situation
 from sage.zoo.schema import check_schema
@@ -51,7 +52,7 @@ _SIGNS: Mapping[str, re.Pattern[str]] = {
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
     """What a caller asks. ``model`` pins one, or turns the dial (``sage:fast`` to ``sage:deep``), as ``dial``
-    does; ``max_atp`` and ``max_usd`` are ceilings for one answer.
+    does; ``max_atp`` and ``max_usd`` are ceilings for one answer. ``namespace`` is whose memory is used.
 
     ``verify`` scores an answer in [0, 1] where that is possible. It teaches trust; it never helps to choose
     among drafts, so that it can be measured against.
@@ -59,7 +60,7 @@ class Request:
 
     messages: tuple[Message, ...]
     session: str
-    namespace: str = "default"
+    namespace: str | None = None
     model: str | None = None
     max_tokens: int | None = None
     temperature: float = 0.0
@@ -73,8 +74,10 @@ class Request:
     verify: Callable[[str], float] | None = None
 
 
-def sense(request: Request, *, default_max_tokens: int) -> Situation:
-    """Clean the text, tell the kind, estimate the size.
+def sense(
+    request: Request, *, default_max_tokens: int, default_namespace: str = DEFAULT_NAMESPACE
+) -> Situation:
+    """Clean the text, tell the kind, estimate the size; the defaults are for what was not said.
 
     Raises:
         UsageError: there is nothing to answer, or the schema is none.
@@ -92,7 +95,7 @@ def sense(request: Request, *, default_max_tokens: int) -> Situation:
         prompt_tokens=sum(count_tokens(m.content) for m in messages),
         max_tokens=request.max_tokens or default_max_tokens,
         session=clean(request.session),
-        namespace=clean(request.namespace),
+        namespace=clean(request.namespace or default_namespace),
         needs=frozenset({"text"} if request.schema is None else {"text", SCHEMA}),
         schema=request.schema,
         temperature=request.temperature,

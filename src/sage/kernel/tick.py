@@ -39,7 +39,7 @@ from sage.kernel.weighing import Weighing, accept_at
 from sage.memory.books import Ending
 from sage.memory.locate import telling_text
 from sage.memory.verbatim import TurnStatus
-from sage.types import MetabolicState, Outcome, new_id
+from sage.types import MetabolicState, Outcome, Situation, new_id
 from sage.zoo.card import ModelCard
 from sage.zoo.catalog import find_card
 from sage.zoo.host import Host
@@ -108,7 +108,7 @@ class Kernel:
             KeyboardInterrupt: passed on after the partial answer is stored and settled.
         """
         cancelled = cancelled or threading.Event()
-        situation = sense(request, default_max_tokens=self.settings.models.max_tokens)
+        situation = self._sense(request)
         turn = Turn(id=new_id("turn"), situation=situation, started=self.clock.monotonic())
         _ACTIVE.add(turn.id)
         self._running[turn.id] = turn
@@ -150,7 +150,7 @@ class Kernel:
         Raises:
             SageError: typed; the request is wrong, or no candidate is left.
         """
-        situation = sense(request, default_max_tokens=self.settings.models.max_tokens)
+        situation = self._sense(request)
         context = self.trust.locator.locate(telling_text(situation.prompt, ()), labels(situation))
         return self.choosing.frontier(situation, context)
 
@@ -162,6 +162,10 @@ class Kernel:
 
     def _busy(self) -> set[str]:
         return {turn.decision.chosen for turn in list(self._running.values()) if turn.decision}
+
+    def _sense(self, request: Request) -> Situation:
+        models, memory = self.settings.models, self.settings.memory
+        return sense(request, default_max_tokens=models.max_tokens, default_namespace=memory.namespace)
 
     def _begin(self, turn: Turn) -> None:
         """Store the question; give back what turns hold whose end could not be written."""

@@ -1,6 +1,6 @@
 """SNARC salience: how much a message deserves attention and a place in memory. Pure.
 
-Owns: the definition of the five dimensions, the weights, the order of attention.
+Owns: the definition of the five dimensions, the weights.
 Must not know: databases, where readings come from (:mod:`sage.memory.familiar`), what is done with a message.
 
 Every dimension goes from 0 to 1 and is computed from what was read, never set:
@@ -29,15 +29,12 @@ from dataclasses import dataclass
 
 from sage.memory.lexical import glance
 
-__all__ = ["DIMENSIONS", "Context", "Reading", "Salience", "Weights", "appraise", "attend", "total"]
+__all__ = ["DIMENSIONS", "Context", "Reading", "Salience", "Weights", "appraise", "total"]
 
 DIMENSIONS = ("surprise", "novelty", "arousal", "reward", "conflict")
 
 USUAL_NATS, USUAL_NEW, LONG = 30.0, 2.0, 400.0
 """Where surprise and the share of new words are one half, and the characters of a message that is long."""
-
-WAIT_S = 60.0
-"""Seconds of waiting after which the least salient work comes before the most salient that has just come."""
 
 _OWN = re.compile(r"\b(?:i|i'm|i've|i'd|i'll|my|me|mine|we|our|us)\b")
 _URGENT = re.compile(r"\b(?:urgent(?:ly)?|asap|immediately|emergency|deadline|due|hurry|right now|at once)\b")
@@ -138,15 +135,6 @@ def total(values: Sequence[float], weights: Weights) -> float:
     """What the dimensions come to under these weights, 0..1."""
     logit = weights.bias + sum(w * value for w, value in zip(weights.values(), values, strict=True))
     return 1.0 / (1.0 + math.exp(-logit))
-
-
-def attend(waiting: Sequence[tuple[float, float]]) -> list[int]:
-    """The order in which to take up work: places in ``waiting``, pairs of salience and seconds waited.
-
-    The most salient first, but a minute of waiting counts as much as all the salience there is, so that
-    nothing waits for ever. Equal work keeps its order.
-    """
-    return sorted(range(len(waiting)), key=lambda n: -(waiting[n][0] + max(0.0, waiting[n][1]) / WAIT_S))
 
 
 def _arousal(text: str, plain: str) -> float:

@@ -50,7 +50,8 @@ class Resident:
 
 @dataclass(slots=True, eq=False)
 class Caller:
-    """One who waits for a model, and what came of it: ``resident`` or ``error``, and then ``done``.
+    """One who waits for a model, as if for ``head_start_s`` already, and what came of it: ``resident`` or
+    ``error``, and then ``done``.
 
     The one for whom the model was loaded finds what that took in ``load_s`` and ``load_bytes``.
     """
@@ -58,6 +59,7 @@ class Caller:
     card: ModelCard
     turn_id: str
     deadline: float
+    head_start_s: float = 0.0
     id: str = field(default_factory=lambda: new_id("req"))
     done: threading.Event = field(default_factory=threading.Event)
     resident: Resident | None = None

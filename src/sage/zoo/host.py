@@ -112,8 +112,10 @@ class Host:
         *,
         should_stop: Callable[[], bool] = lambda: False,
         turn_id: str = "",
+        head_start_s: float = 0.0,
     ) -> Answer:
-        """Have the model loaded, and answer. The request's deadline counts from this call.
+        """Have the model loaded, and answer. The request's deadline counts from this call; among those that
+        wait it stands as if it had waited ``head_start_s`` already.
 
         Raises:
             WeightsMissing, UnsafeFile, DoesNotFit, LoadFailed: before anything is asked.
@@ -124,7 +126,7 @@ class Host:
         deadline = self._deadline(request.deadline_s)
         with self._lease.use(should_stop=should_stop, timeout=deadline - self._clock.monotonic()):
             for again in (True, False):
-                caller = Caller(card, turn_id, deadline)
+                caller = Caller(card, turn_id, deadline, head_start_s)
                 try:
                     return self._ask(caller, request, on_text, should_stop)
                 except WorkerGone:  # it died idle, and nobody had noticed
@@ -236,7 +238,13 @@ class Host:
         if should_stop():
             raise stopped
         signal = Requested(
-            id=caller.id, model=name, bytes=size, deadline=caller.deadline, uses=uses, unfit=unfit
+            id=caller.id,
+            model=name,
+            bytes=size,
+            deadline=caller.deadline,
+            uses=uses,
+            unfit=unfit,
+            head_start_s=caller.head_start_s,
         )
         if not self._owner.post(lambda: self._owner.request(caller, signal)):
             raise Interrupted(f"{name} is not loaded any more: SAGE is ending.")

@@ -226,6 +226,7 @@ class Residency:
         if request.unfit is None:
             self.footprints.estimated(request.model, request.bytes)
         self._line[request.id] = _Waiter(request, now)
+        self._line = dict(sorted(self._line.items(), key=lambda i: i[1].asked - i[1].request.head_start_s))
         if self._closed:
             self._refuse(request.id, _ending(request.model))
         elif len(self._line) > self._queue:
@@ -483,17 +484,14 @@ class Residency:
             self._wish = ""
             return
         leaving = self._cheapest(need, self._budget - self.used, self._models.values())
-        if leaving is None:
-            self._wish = ""
-        elif not leaving:
-            self._wish = ""
-            self._models[name] = _Model(name, "loading", need, now, now, prefetched=True)
-            self._out.append(Load(model=name, bytes=need))
-        elif sum(self._worth.get(model.name, 0.0) for model in leaving) < self._worth.get(name, 0.0):
+        if leaving and sum(self._worth.get(m.name, 0.0) for m in leaving) < self._worth.get(name, 0.0):
             for model in leaving:
                 self._send_away(model, f"made room for {name}")
-        else:
-            self._wish = ""
+            return
+        self._wish = ""
+        if leaving == []:
+            self._models[name] = _Model(name, "loading", need, now, now, prefetched=True)
+            self._out.append(Load(model=name, bytes=need))
 
 
 def _ending(name: str) -> Interrupted:

@@ -47,7 +47,8 @@ class Requested:
 
     ``unfit`` is why it cannot be loaded; where it is in memory already, that does not matter. Without
     ``uses`` it is only to be there: nothing is served, and no place in it is taken. That is also how somebody
-    who mended a model that rests has it tried before its rest is over.
+    who mended a model that rests has it tried before its rest is over. The line is in order of who has waited
+    longest, as if each had begun to wait ``head_start_s`` before it came.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Requested:
     deadline: float
     uses: bool = True
     unfit: SageError | None = None
+    head_start_s: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
