@@ -113,7 +113,7 @@ def test_failures_as_json(args: str, code: int, name: str, fakes: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "args", ["ask hi -m parot", "ask -m parot -- --json", "bench tick --json x --ticks 1"]
+    "args", ["ask hi -m parot", "ask -m parot -- --json", "bench kernel --json x --ticks 1"]
 )
 def test_failures_without_json_leave_stdout_alone(args: str, fakes: Any) -> None:
     fakes(parrot={})
