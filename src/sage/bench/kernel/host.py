@@ -99,9 +99,10 @@ class SimulatedHost:
         *,
         should_stop: Callable[[], bool] = lambda: False,
         turn_id: str = "",
+        head_start_s: float = 0.0,
     ) -> Answer:
-        """Load and answer; the clock moves by what that takes."""
-        del should_stop, turn_id
+        """Load and answer; the clock moves by what that takes. Nobody waits: requests are made one by one."""
+        del should_stop, turn_id, head_start_s
         assert self.now is not None  # noqa: S101  set before the kernel is asked
         model = self._zoo[card.name]
         load_s = self._load(card)

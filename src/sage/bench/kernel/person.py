@@ -5,7 +5,8 @@ Owns: what is asked when, and what a right answer holds. Must not know: models, 
 Two sessions a workday, each about one project, seconds to a minute apart: facts are told, corrected and
 asked for days later, also such as nobody told; questions lean on the one before; work of several topics is
 asked, some of it again another day, some urgent; chat. On every other day a batch of tickets comes, one a
-second. What is asked how often was written down before anything was measured with it, and is not tuned.
+second, and in the midst of it something urgent. What is asked how often was written down before anything was
+measured with it, and is not tuned.
 """
 
 from __future__ import annotations
@@ -122,7 +123,7 @@ class _Life:
                 at = began + (hour + self._draw.random()) * HOUR_S
                 asks += self._session(day, f"day {day} {'ab'[part]}", at)
             if day % 2:
-                asks += self._tickets(f"day {day} tickets", began + 17.0 * HOUR_S)
+                asks += self._tickets(day, began + 17.0 * HOUR_S)
         return asks
 
     def _session(self, day: int, session: str, at: float) -> list[Ask]:
@@ -216,15 +217,17 @@ class _Life:
             tested=topic.tested,
         )
 
-    def _tickets(self, session: str, at: float) -> list[Ask]:
-        asks = []
+    def _tickets(self, day: int, at: float) -> list[Ask]:
+        """Each ticket is a session of its own: nobody waits for one before the next comes."""
+        urgent = self._new_work("urgent", day)
+        asks = [replace(urgent, at=at + TICKETS / 4 * TICKET_S, session=f"day {day} urgent")]
         for place in range(TICKETS):
             self._items += 1
             number = 1000 + self._items
             asks.append(
                 Ask(
                     at=at + place * TICKET_S,
-                    session=f"{session} {place}",
+                    session=f"day {day} ticket {place}",
                     text=BATCH.format(n=number, thing=self._draw.choice(THINGS)),
                     type="batch",
                     about=f"ticket {number}",
@@ -234,7 +237,7 @@ class _Life:
                     item=number,
                 )
             )
-        return asks
+        return sorted(asks, key=lambda ask: ask.at)
 
 
 def _known(kind: FactKind, project: str, value: str, text: str, type_: Type) -> Ask:

@@ -29,6 +29,7 @@ from sage.hardware.pressure import PressureGauge
 from sage.hardware.probe import Memory
 from sage.kernel.candidates import Found
 from sage.kernel.choosing import Surroundings
+from sage.kernel.drafting import ATTENTION_S
 from sage.kernel.sense import Request
 from sage.kernel.session import open_stores
 from sage.kernel.tick import Kernel
@@ -54,6 +55,9 @@ STORED = 0.4
 
 RATED = 0.3
 """Share of the answers that the person rates."""
+
+READS_S = 2.0
+"""From an answer to the next request of the session, at least."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,32 +86,56 @@ class Life:
 
 
 def play(asks: Sequence[Ask], variant: Variant, *, seed: int) -> Life:
-    """One life under one variant of the kernel."""
+    """One life under one variant of the kernel. Within a session the person waits for an answer before the
+    next request; of several that wait, the kernel's attention takes one up."""
     clock = FakeClock(START)
     life = Life()
+    waiting: dict[str, list[Ask]] = {}
+    for ask in asks:
+        waiting.setdefault(ask.session, []).append(ask)
+    comes = {session: START + mine[0].at for session, mine in waiting.items()}
     with tempfile.TemporaryDirectory() as folder, _kernel(Path(folder), asks, variant, clock, seed) as made:
         kernel, host = made
-        for number, ask in enumerate(asks):
-            _wait(kernel, clock, START + ask.at - clock.monotonic())
-            life.done.append(_asked(kernel, host, clock, ask, chance=random.Random(f"{seed}/{number}")))  # noqa: S311
+        while comes:
+            _wait(kernel, clock, min(comes.values()) - clock.monotonic())
+            session = _next(kernel, clock.monotonic(), waiting, comes)
+            ask, came = waiting[session].pop(0), comes.pop(session)
+            life.done.append(_asked(kernel, host, clock, ask, came=came, seed=seed))
+            if waiting[session]:
+                comes[session] = max(START + waiting[session][0].at, clock.monotonic() + READS_S)
         life.messages = kernel.stores.passages.count()
         ids = [row[0] for row in kernel.stores.db.execute("SELECT id FROM passages")]
         life.kept = len(kernel.stores.salient.kept(ids))
     return life
 
 
-def _asked(kernel: Kernel, host: SimulatedHost, clock: FakeClock, ask: Ask, *, chance: random.Random) -> Done:
+def _next(kernel: Kernel, now: float, waiting: dict[str, list[Ask]], comes: dict[str, float]) -> str:
+    """The session whose request is taken up, of those that have one: as the host orders those who wait."""
+    here = [session for session, at in comes.items() if at <= now]
+    if len(here) == 1:
+        return here[0]
+
+    def attention(session: str) -> float:
+        look = kernel.stores.salient.look(waiting[session][0].text, now=now)
+        return now - comes[session] + ATTENTION_S * look.salience.total
+
+    return max(here, key=attention)
+
+
+def _asked(
+    kernel: Kernel, host: SimulatedHost, clock: FakeClock, ask: Ask, *, came: float, seed: int
+) -> Done:
     host.now, host.given = ask, 0
     request = Request(
         messages=(Message(role="user", content=ask.text),),
         session=ask.session,
         verify=(lambda text: float(is_right(ask, text))) if ask.tested else None,
     )
-    rates = chance.random() < RATED
+    rates = random.Random(f"{seed}/{ask.session}/{ask.text}").random() < RATED  # noqa: S311  a simulation
     reply: Reply | None = None
     with suppress(SageError):
         reply = kernel.tick(request)
-    wait_s = clock.monotonic() - START - ask.at
+    wait_s = clock.monotonic() - came
     right = reply is not None and is_right(ask, reply.answer)
     if reply is not None and rates and ask.values and not ask.tested:
         kernel.learn(_rated(reply, right, clock))

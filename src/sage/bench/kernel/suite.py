@@ -25,6 +25,7 @@ FIGURES = {
     "right %": "requests answered right; what was refused is not",
     "ATP": "ATP of a request",
     "p95 wait s": "simulated seconds from when a request came until its answer, that 95 % stay below",
+    "urgent wait s": "the same of urgent requests, on average",
     "refused %": "requests refused",
     "tokens": "of memory given to models for a request, over all drafts",
     "drafts": "of a request",
@@ -33,7 +34,7 @@ FIGURES = {
 """What is measured of a life, beside the right answers of each type."""
 
 BETTER_HIGH = frozenset({"right %", *TYPES})
-COUNTED = ("right %", *TYPES, "ATP", "p95 wait s", "refused %", "tokens", "kept")
+COUNTED = ("right %", *TYPES, "ATP", "p95 wait s", "urgent wait s", "refused %", "tokens", "kept")
 """What a part may buy."""
 
 T99 = (
@@ -98,6 +99,9 @@ def figures(life: Life) -> dict[str, float]:
         "right %": 100.0 * sum(done.right for done in life.done) / count,
         "ATP": sum(done.atp for done in life.done) / count,
         "p95 wait s": waits[math.ceil(0.95 * count) - 1],
+        "urgent wait s": statistics.mean(
+            [done.wait_s for done in life.done if done.type == "urgent"] or [math.nan]
+        ),
         "refused %": 100.0 * sum(done.refused for done in life.done) / count,
         "tokens": sum(done.given for done in life.done) / count,
         "drafts": sum(done.drafts for done in life.done) / count,
