@@ -77,7 +77,7 @@ class Simulated:
     def answer(self, ask: Ask, messages: Sequence[Message], *, seed: int, again: bool) -> Completion:
         """What it says to the last of these messages; without times."""
         luck = random.Random(f"{seed}|{ask.item}|{ask.topic}|{ask.about}|{self.name}|{again}")  # noqa: S311
-        text = self._says(ask, given(ask, messages), luck, seed)
+        text = self._says(ask, _given(ask, messages), luck, seed)
         if ask.long:
             text = " ".join([text, *luck.choices(COMMON, k=BODY_WORDS)])
         low, high = UNSURE if ask.type == "vain" or not is_right(ask, text) else SURE
@@ -94,12 +94,12 @@ class Simulated:
         if not ask.values:
             return "Noted." if ask.type == "tell" else "You are welcome."
         chances = luck.random(), luck.random(), luck.random()
-        about = spoken_of(lines) if ask.type == "follow-up" else ask.about
-        found = last_value(lines, about, ask.values) if about else ""
+        about = _spoken_of(lines) if ask.type == "follow-up" else ask.about
+        found = _last_value(lines, about, ask.values) if about else ""
         if found and chances[0] < self.reads:
             return _said(ask, about, found)
         if ask.known:
-            other = last_value(lines, "", ask.values)
+            other = _last_value(lines, "", ask.values)
             return _said(ask, about, other) if other and chances[1] < self.misled else UNKNOWN
         if ask.type == "vain":  # all were trained on the same
             luck = random.Random(f"{seed}|{ask.item}")  # noqa: S311
@@ -162,14 +162,14 @@ def is_right(ask: Ask, text: str) -> bool:
     return said == [ask.value] and ask.about in text if ask.value else UNKNOWN in text
 
 
-def given(ask: Ask, messages: Sequence[Message]) -> list[str]:
+def _given(ask: Ask, messages: Sequence[Message]) -> list[str]:
     """The lines that a model is given beside the request, oldest first: quotations, then the session."""
     *before, last = messages
     quoted = last.content.removesuffix(ask.text)
     return [line for text in (quoted, *(message.content for message in before)) for line in text.splitlines()]
 
 
-def last_value(lines: Sequence[str], about: str, values: Sequence[str]) -> str:
+def _last_value(lines: Sequence[str], about: str, values: Sequence[str]) -> str:
     """The value in the last line about something that has one; empty for none."""
     for line in reversed(lines):
         if about in line:
@@ -179,7 +179,7 @@ def last_value(lines: Sequence[str], about: str, values: Sequence[str]) -> str:
     return ""
 
 
-def spoken_of(lines: Sequence[str]) -> str:
+def _spoken_of(lines: Sequence[str]) -> str:
     """The project that the last line names one in; empty for none."""
     named = (project for line in reversed(lines) for project in PROJECTS if project in line)
     return next(named, "")
