@@ -490,16 +490,3 @@ def test_a_hundred_residents_give_up_no_more_than_is_needed_each_time() -> None:
         for effect in effects:
             bench.have(effect.removeprefix("unload "), 10)
     assert bench.machine.used == 1000
-
-
-def test_a_head_start_is_a_place_in_the_line() -> None:
-    bench = Bench(10)
-    bench.have("a", 5)
-    bench.ask("a", 5)
-    bench.ask("a", 5)
-    bench.ask("a", 5, head_start_s=60.0)
-    bench.now = 61.0
-    bench.ask("a", 5, head_start_s=60.0)
-    assert bench.done("a2") == ["grant a4"]
-    assert bench.done("a4") == ["grant a3"], "whoever came a minute before is not overtaken"
-    assert bench.done("a3") == ["grant a5"]

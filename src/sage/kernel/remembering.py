@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from sage.errors import SageError
 from sage.kernel.sense import count_tokens
 from sage.kernel.stores import Stores
-from sage.memory.locate import telling_text
 from sage.memory.recall import Recalled, newest_that_fit, recall_session
 from sage.memory.salience import Context
 from sage.types import Message, Situation
@@ -166,9 +165,8 @@ def _elsewhere(
     if budget <= 0:
         return Recalled(hits=(), abstained=False)
     session = stores.passages.last(situation.session, namespace=situation.namespace, count=len(history))
-    asked = telling_text(situation.prompt, [m.content for m in history if m.role == "user"])
     recalled = stores.recall.recall(
-        asked,
+        situation.prompt,
         namespace=situation.namespace,
         exclude=[passage.id for passage in session],
         asker=_SPEAKER,
