@@ -239,8 +239,8 @@ def test_recalled_text_stands_with_the_user_s_words_and_in_no_role_of_its_own(
 def test_a_state_decides_how_many_may_answer(
     state: Any, drafts: int, make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
 ) -> None:
-    """Six models that never agree, and doubt what they say. FOCUS allows six drafts; after four another opinion
-    is expected to change nothing."""
+    """Six models that never agree, and doubt what they say. FOCUS allows six drafts; after four another
+    opinion is expected to change nothing."""
     cards = [make_card(name, script={"answer": f"It is {name}", "logprob": -2.0}) for name in "abcdef"]
     settings = steady(metabolism=MetabolismSettings(state=state), atp=AtpSettings(capacity=1000.0))
     kernel = make_kernel(*cards, settings=settings)
