@@ -6,7 +6,7 @@ Two sessions a workday, each about one project, seconds to a minute apart: facts
 asked for days later, also such as nobody told; questions lean on the one before; work of several topics is
 asked, some of it again another day, some urgent; chat. On every other day a batch of tickets comes, one a
 second, and in the midst of it something urgent. What is asked how often was written down before anything was
-measured with it, and is not tuned.
+measured with it.
 """
 
 from __future__ import annotations
