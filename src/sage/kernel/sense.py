@@ -142,5 +142,5 @@ def kind_of(prompt: str) -> str:
 def count_tokens(text: str) -> int:
     """Tokens, roughly, before a tokenizer is at hand: four ASCII characters make one, and other
     scripts up to one and a half for each character in the small vocabularies of small models."""
-    plain = sum(c.isascii() for c in text)
+    plain = len(text.encode("ascii", "ignore"))
     return round(plain / 4 + (len(text) - plain) * 1.5) + 4

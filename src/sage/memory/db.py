@@ -33,6 +33,8 @@ MIN_SQLITE = (3, 51, 3)
 """SQLite 3.7.0 to 3.51.2 could corrupt a WAL database when two connections write or checkpoint
 at the same instant (sqlite.org/wal.html, section 11, "the WAL-reset bug")."""
 
+REPAIR = "Set it aside and keep what is readable: sage memory repair"
+
 BUSY_SECONDS = 10.0
 """How long to wait for another process: far above one commit (milliseconds), short enough to be told."""
 
@@ -277,40 +279,50 @@ class Database:
                     self.execute(script)
                     self.execute(f"PRAGMA user_version = {number}")
 
+    @property
+    def _folder(self) -> str:
+        """As a shell takes it."""
+        return shlex.quote(str(self.path.parent))
+
+    def _make_writable(self) -> str:
+        return f"Make it yours: chown -R $(id -u) {self._folder} && chmod -R u+rwX {self._folder}"
+
     @contextmanager
     def _translated(self) -> Iterator[None]:
         """Every SQLite error leaves as a StoreError that says what to do."""
-        path, folder = shlex.quote(str(self.path)), shlex.quote(str(self.path.parent))
-        writable = f"Make it yours: chown -R $(id -u) {folder} && chmod -R u+rwX {folder}"
-        repair = "Set it aside and keep what is readable: sage memory repair"
         try:
             yield
         except apsw.NotADBError as error:
             self.damaged = True
-            raise StoreDamaged(f"{self.path} is not a database.", mend=repair) from error
+            raise StoreDamaged(f"{self.path} is not a database.", mend=REPAIR) from error
         except apsw.CorruptError as error:
             self.damaged = True
-            raise StoreDamaged(f"{self.path} is damaged: {error}", mend=repair) from error
+            raise StoreDamaged(f"{self.path} is damaged: {error}", mend=REPAIR) from error
         except (apsw.BusyError, apsw.LockedError) as error:
             raise StoreError(
                 f"{self.path} has been locked by another process for {BUSY_SECONDS:.0f} s.",
-                mend=f"See which process holds it: fuser -v {path}",
+                mend=f"See which process holds it: fuser -v {shlex.quote(str(self.path))}",
             ) from error
         except apsw.FullError as error:
             raise StoreReadOnly(
-                f"No room left to write {self.path}.", mend=f"Free some space: df -h {folder}"
+                f"No room left to write {self.path}.", mend=f"Free some space: df -h {self._folder}"
             ) from error
         except (apsw.ReadOnlyError, apsw.CantOpenError, apsw.PermissionsError) as error:
             if self.read_only and not self.path.exists():
                 raise StoreError(
                     f"{self.path} does not exist.", mend="Ask something first: sage ask"
                 ) from error
-            raise StoreReadOnly(f"{self.path} cannot be opened or written: {error}", mend=writable) from error
+            raise StoreReadOnly(
+                f"{self.path} cannot be opened or written: {error}", mend=self._make_writable()
+            ) from error
         except apsw.IOError as error:
             raise StoreError(
-                f"The disk failed while {self.path} was used: {error}", mend=f"Check the disk: df -h {folder}"
+                f"The disk failed while {self.path} was used: {error}",
+                mend=f"Check the disk: df -h {self._folder}",
             ) from error
         except apsw.Error as error:
             raise StoreError(f"{self.path}: {error}", mend="Check it: sage doctor") from error
         except OSError as error:
-            raise StoreReadOnly(f"{folder} cannot be made: {error.strerror}", mend=writable) from error
+            raise StoreReadOnly(
+                f"{self._folder} cannot be made: {error.strerror}", mend=self._make_writable()
+            ) from error
