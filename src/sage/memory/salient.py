@@ -150,13 +150,6 @@ class SalientMemory:
         )
         return [(int(ident), _strength(rank, now)) for ident, rank in rows]
 
-    def peak(self, *, last: int = 4) -> float:
-        """The highest salience among the last passages of anybody, 0 without any: what metabolism reads."""
-        rows = self._db.execute(
-            "SELECT max(total) FROM (SELECT total FROM salience ORDER BY passage_id DESC LIMIT ?)", (last,)
-        )
-        return float(rows[0][0] or 0.0)
-
     def counts(self, namespace: str = DEFAULT_NAMESPACE) -> tuple[int, int]:
         """How many passages are kept, and how many were appraised."""
         rows = self._db.execute(
