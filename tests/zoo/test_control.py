@@ -69,7 +69,8 @@ def lines(home: Path, number: int, said: bytes = b"") -> Iterator[list[socket.so
         for line in opened:
             line.settimeout(5.0)
             line.connect(str(home / "run" / "control.sock"))
-            line.sendall(said)
+            if said:  # a line that is refused at once is closed before it can say even nothing
+                line.sendall(said)
         yield opened
     finally:
         for line in opened:
