@@ -200,6 +200,11 @@ class MemorySettings(_Section):
         description="Messages of one namespace that may be brought back; beyond it the least salient stay in "
         "the log alone.",
     )
+    patterns: bool = Field(
+        True,
+        description="Let earlier turns limit how often an opinion is asked, and give an answer that was "
+        "judged right again where the very same question comes (temperature 0, no model named).",
+    )
     keep_days: float = Field(
         730.0,
         gt=0,

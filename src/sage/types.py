@@ -168,7 +168,9 @@ Form = Literal["product", "additive"]
 PriceUnit = Literal["atp", "seconds", "tokens", "usd"]
 """What a price is counted in when candidates are compared."""
 
-DecisionMode = Literal["permission", "explore", "light", "relative", "pinned", "fallback", "escalated"]
+DecisionMode = Literal[
+    "permission", "explore", "light", "relative", "pinned", "fallback", "escalated", "remembered"
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -197,9 +199,10 @@ class Decision:
     """Why this candidate: the best candidates' factors (best first), who was filtered out, who failed.
 
     ``mode`` is ``permission`` (the rule chose), ``pinned`` (the caller named the model), ``fallback`` (a
-    better candidate failed), ``escalated`` (a cheaper answer was not good enough), or what the rule's
-    winner, ``instead_of``, was left for: ``explore`` (to learn), ``light`` (a close race), ``relative`` (it
-    is not trusted, a relative is). ``others`` counts candidates ranked below those shown.
+    better candidate failed), ``escalated`` (a cheaper answer was not good enough), ``remembered`` (an answer
+    to the very same question was judged right before), or what the rule's winner, ``instead_of``, was left
+    for: ``explore`` (to learn), ``light`` (a close race), ``relative`` (it is not trusted, a relative is).
+    ``others`` counts candidates ranked below those shown.
     """
 
     chosen: str

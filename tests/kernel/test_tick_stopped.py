@@ -208,7 +208,9 @@ def test_two_threads_share_one_kernel(make_card: MakeCard, make_kernel: MakeKern
 
     def work(name: str) -> None:
         for number in range(3):
-            replies.append(kernel.tick(ask(f"{name} {number}", session=name)).answer)
+            replies.append(
+                kernel.tick(ask(f"{name} {number}", session=name, namespace=name + str(number))).answer
+            )
 
     threads = [threading.Thread(target=work, args=(name,)) for name in ("x", "y", "z")]
     for thread in threads:

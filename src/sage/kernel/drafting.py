@@ -14,12 +14,13 @@ from sage.clock import Clock
 from sage.economy.ledger import price
 from sage.errors import ContextTooLong
 from sage.events import CandidateFailed, Decided, EventBus, StepTaken
-from sage.irp.plugins.language import Drafts, Opinion
+from sage.irp.plugins.language import Draft, Drafts, Opinion
 from sage.kernel.candidates import answer_tokens
 from sage.kernel.remembering import fitting, lighter, with_quotes
 from sage.kernel.turn import Turn
 from sage.kernel.weighing import Weighing
 from sage.memory.books import Books
+from sage.memory.patterns import Judged
 from sage.memory.verbatim import VerbatimStore
 from sage.types import ANY_KIND, Completion, Decision, Failure, GenerationRequest, Piece
 from sage.zoo.card import ModelCard
@@ -72,6 +73,21 @@ class Drafting:
             return self.weighing.next_model(drafts, fresh)
         again = asked[0] in allowed and asked.count(asked[0]) == 1 and self.weighing.doubtful(drafts)
         return asked[0] if again else None
+
+    def again(self, judged: Judged) -> Draft:
+        """An earlier answer as a draft that nobody had to write."""
+        turn = self.turn
+        self.on_piece(Piece(draft=turn.attempts, model=judged.model, text=judged.text))
+        turn.answered.append(judged.model)
+        turn.attempts += 1
+        completion = Completion(text=judged.text, prompt_tokens=0, completion_tokens=0, finish_reason="stop")
+        return Draft(
+            model=judged.model,
+            completion=completion,
+            attempt=turn.attempts - 1,
+            valid=True,
+            remembered=True,
+        )
 
     def ask(self, model: str, step: int, temperature: float) -> Opinion:
         """Ask this model; when it fails, those that rank after it and have not answered."""

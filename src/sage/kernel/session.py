@@ -32,6 +32,7 @@ from sage.memory.locate import open_locator
 from sage.memory.minilm import MiniLM
 from sage.memory.opinion_store import OpinionStore
 from sage.memory.passages import PassageStore
+from sage.memory.patterns import PatternMemory
 from sage.memory.recall import Recall
 from sage.memory.salient import SalientMemory
 from sage.memory.salvage import repair
@@ -169,6 +170,7 @@ def open_stores(home: Path, settings: Settings, clock: Clock, *, forgetful: bool
             passages=PassageStore(database),
             recall=Recall(database, minilm, kept=salient.kept),
             salient=salient,
+            patterns=PatternMemory(database, clock, half_life_days=settings.selector.half_life_days),
             books=Books(database, turns, clock, settings.atp),
             trust=TrustStore(database, turns, clock, settings.selector, lambda: open_locator(home, minilm)),
             opinions=OpinionStore(database, clock, half_life_days=settings.selector.half_life_days),

@@ -11,6 +11,7 @@ from sage.memory.books import Books
 from sage.memory.db import Database
 from sage.memory.opinion_store import OpinionStore
 from sage.memory.passages import PassageStore
+from sage.memory.patterns import PatternMemory
 from sage.memory.recall import Recall
 from sage.memory.salient import SalientMemory
 from sage.memory.trust_store import TrustStore
@@ -30,6 +31,7 @@ class Stores:
     passages: PassageStore
     recall: Recall
     salient: SalientMemory
+    patterns: PatternMemory
     books: Books
     trust: TrustStore
     opinions: OpinionStore

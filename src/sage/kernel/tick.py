@@ -27,6 +27,14 @@ from sage.irp.plugins.language import Draft, Drafts, LanguagePlugin
 from sage.irp.protocol import Limits, Refined
 from sage.kernel.choosing import Choosing, Surroundings
 from sage.kernel.drafting import Drafting, OnPiece, announce
+from sage.kernel.experience import (
+    expected_of,
+    given_again,
+    judged_before,
+    question_of,
+    refinement_of,
+    remembering,
+)
 from sage.kernel.judge import judge
 from sage.kernel.learning import keep, learn
 from sage.kernel.remembering import NOT_HEARD, Heard, bring_back, keep_turn, salience_of
@@ -38,6 +46,7 @@ from sage.kernel.vitals import Condition, Vitals
 from sage.kernel.weighing import Weighing, accept_at
 from sage.memory.books import Ending
 from sage.memory.locate import telling_text
+from sage.memory.patterns import UNKNOWN, Refinement
 from sage.memory.verbatim import TurnStatus
 from sage.types import MetabolicState, Outcome, Situation, new_id
 from sage.zoo.card import ModelCard
@@ -116,12 +125,13 @@ class Kernel:
             self._begin(turn)
             condition = self._feel(turn)
             self._recall(turn)
-            self._choose(turn, self._locate(turn), request, condition)
+            context = self._locate(turn)
+            self._choose(turn, context, request, condition)
             weighing = self._weighing(turn)
-            refined = self._refine(turn, weighing, condition, on_piece, cancelled)
+            refined = self._refine(turn, context, weighing, condition, on_piece, cancelled)
             drafts = refined.latest or ()
             outcomes = judge(turn, drafts, verify=request.verify, now=self.clock.time())
-            return self._settle(turn, drafts, weighing, refined, outcomes)
+            return self._settle(turn, context, drafts, weighing, refined, outcomes)
         except BaseException as error:
             self._abort(turn, error)
             raise
@@ -199,6 +209,9 @@ class Kernel:
         room = settings.models.context - situation.prompt_tokens - situation.max_tokens
         turn.brought = bring_back(situation, self.stores, room=room, most=settings.memory.recall_tokens)
         turn.situation = replace(situation, context_tokens=turn.brought.tokens)
+        turn.question = question_of(situation, turn.brought)
+        if settings.memory.patterns:
+            turn.judged = judged_before(turn.question, situation, turn.brought, self.stores)
 
     def _locate(self, turn: Turn) -> Context:
         """Where this piece of work lies among all others. Told from what was asked alone: what memory holds
@@ -226,6 +239,8 @@ class Kernel:
             regime=regime,
             busy=self._busy(),
         )
+        if pinned is None and (again := given_again(turn.judged, turn.decision)):
+            turn.again, turn.decision = again, remembering(turn.decision, again)
         # Twice what the drafts should cost, so that many turns can run side by side; what a turn takes
         # beyond its grant is charged too.
         most = drafts_allowed(self.settings.irp.max_steps, regime)
@@ -241,18 +256,21 @@ class Kernel:
             balance=math.inf,  # the books see to it
         )
         want = min(want, turn.ceiling)
-        turn.granted = self.books.grant(turn.id, want=want, need=min(prices[0], want, LEAST_GRANT))
+        need = 0.0 if turn.again else min(prices[0], want, LEAST_GRANT)
+        turn.granted = self.books.grant(turn.id, want=want, need=need)
         announce(turn, turn.decided, self.store, self.bus)
 
     def _weighing(self, turn: Turn) -> Weighing:
         """What is known of the candidates' answers before any of them is asked."""
         names = [score.name for score in turn.decided.candidates]
         evidence = self.opinions.evidence(names)
-        return Weighing(turn.decided, evidence, schema=turn.situation.schema is not None)
+        known = {each.text: each.quality for each in turn.judged}
+        return Weighing(turn.decided, evidence, schema=turn.situation.schema is not None, known=known)
 
     def _refine(
         self,
         turn: Turn,
+        context: Context,
         weighing: Weighing,
         condition: Condition,
         on_piece: OnPiece,
@@ -273,17 +291,19 @@ class Kernel:
             cancelled=cancelled,
         )
         situation, irp = turn.situation, self.settings.irp
+        expected = expected_of(context, situation, self.stores) if self.settings.memory.patterns else UNKNOWN
         plugin = LanguagePlugin(
             ask=drafting.ask,
             next_model=drafting.next_model,
             weigh=weighing.weigh,
             temperature=situation.temperature,
+            remembered=drafting.again(turn.again) if turn.again else None,
         )
         asked = turn.decided.rule
         left = turn.seconds_left(self.clock.monotonic())
         grace = self.settings.models.stop_timeout_s + GRACE_S
         limits = Limits(
-            max_steps=drafts_allowed(irp.max_steps, condition.regime),
+            max_steps=expected.limit(drafts_allowed(irp.max_steps, condition.regime)),
             atp=self._allowance(turn),
             # The worker keeps the deadline itself and returns what there is; this one is for a hung step.
             seconds=(self.settings.models.answer_timeout_s if left is None else left) + grace,
@@ -307,6 +327,7 @@ class Kernel:
     def _settle(
         self,
         turn: Turn,
+        context: Context,
         drafts: Drafts,
         weighing: Weighing,
         refined: Refined[Drafts],
@@ -335,12 +356,19 @@ class Kernel:
             "state": turn.state,
             "salience": round(turn.salience, 4),
             "recalled": list(turn.brought.shown),
+            "remembered": turn.again.turn_id if turn.again else None,
         }
         text = best.completion.text
         status: TurnStatus = "interrupted" if stopped else "done"
         try:
             atp = self._close(
-                turn, status, text, best.model, irp=irp, heard=_heard(drafts, weighing, outcomes, best)
+                turn,
+                status,
+                text,
+                best.model,
+                irp=irp,
+                heard=_heard(drafts, weighing, outcomes, best),
+                refinement=refinement_of(drafts, weighing, context, turn.question),
             )
         except StoreError as error:  # an answer that was paid for is not withheld
             logging.getLogger(__name__).warning("This answer could not be kept: %s", error.message)
@@ -352,9 +380,10 @@ class Kernel:
                 with suppress(SageError, ValueError):
                     keep(outcome, self.catalog.get(outcome.candidate), self.stores)
         with suppress(SageError, ValueError):
+            fresh = tuple(draft for draft in drafts if not draft.remembered)
             self.opinions.learn(
-                list(dict.fromkeys(draft.model for draft in drafts)),
-                partial(teach, drafts=drafts, outcomes=outcomes, schema=turn.situation.schema is not None),
+                list(dict.fromkeys(draft.model for draft in fresh)),
+                partial(teach, drafts=fresh, outcomes=outcomes, schema=turn.situation.schema is not None),
             )
         return Reply(
             turn_id=turn.id,
@@ -388,9 +417,10 @@ class Kernel:
         irp: Mapping[str, Any] | None = None,
         error: str = "",
         heard: Heard = NOT_HEARD,
+        refinement: Refinement | None = None,
     ) -> dict[str, float]:
-        """End the turn; whatever happened to it before, it is settled and stored once, and salient memory
-        hears of it in the same transaction."""
+        """End the turn; whatever happened to it before, it is settled and stored once; salient and pattern
+        memory learn of it in the same transaction."""
         turn.wall_s = self.clock.monotonic() - turn.started
         ending = Ending(status=status, answer=answer, model=model, usage=turn.usage(), irp=irp, error=error)
         with self.stores.db.transaction():
@@ -399,6 +429,8 @@ class Kernel:
                 return {}
             with suppress(SageError):
                 keep_turn(turn.id, turn.brought, self.stores, heard, now=self.clock.time())
+                if refinement is not None and status == "done":
+                    self.stores.patterns.learn(turn.id, turn.situation.namespace, refinement)
         self.bus.emit(AtpSettled(turn_id=turn.id, **atp))
         self.bus.emit(TurnEnded(turn_id=turn.id, status=status, model=model, seconds=turn.wall_s))
         return atp

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sage.kernel.remembering import NOTHING, UNKNOWN_SALIENCE, Brought
+from sage.memory.patterns import Judged
 from sage.types import Decision, MetabolicState, Outcome, Piece, Situation
 
 __all__ = ["Reply", "Turn"]
@@ -35,8 +36,10 @@ class Reply:
 
 @dataclass(slots=True)
 class Turn:
-    """The only mutable state of a tick. ``brought`` is what memory gave; ``answered`` names who gave each
-    draft; ``granted``, ``spent`` and ``ceiling`` (of what drafts may take) are ATP; times are seconds."""
+    """The only mutable state of a tick. ``brought`` is what memory gave; ``question`` a digest of exactly
+    what is asked, ``judged`` earlier answers to it, ``again`` the one that is given again; ``answered`` names
+    who gave each draft; ``granted``, ``spent`` and ``ceiling`` (of what drafts may take) are ATP; times are
+    seconds."""
 
     id: str
     situation: Situation
@@ -44,6 +47,9 @@ class Turn:
     salience: float = UNKNOWN_SALIENCE
     state: MetabolicState = "WAKE"
     brought: Brought = NOTHING
+    question: str | None = None
+    judged: tuple[Judged, ...] = ()
+    again: Judged | None = None
     decision: Decision | None = None
     partial: list[Piece] = field(default_factory=list)
     answered: list[str] = field(default_factory=list)

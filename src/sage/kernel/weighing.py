@@ -11,8 +11,9 @@ the trust in its author and its marks.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -64,8 +65,16 @@ def answer_groups(drafts: Sequence[Draft]) -> list[int]:
 class Weighing:
     """Weighs the drafts of one decision's candidates (M, best first)."""
 
-    def __init__(self, decision: Decision, evidence: Evidence, *, schema: bool) -> None:
-        """``evidence`` is about the candidates, in their order. ``schema``: one was asked for.
+    def __init__(
+        self,
+        decision: Decision,
+        evidence: Evidence,
+        *,
+        schema: bool,
+        known: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
+        """``evidence`` is about the candidates, in their order. ``schema``: one was asked for. ``known``: the
+        quality of answers to this very question that have been judged, by their text.
 
         Raises:
             ValueError: the evidence is about others.
@@ -76,6 +85,7 @@ class Weighing:
             raise ValueError(f"evidence about {evidence.names} does not weigh {tuple(self._line)}")
         self._evidence = evidence
         self._schema = schema
+        self._known = known
         self._trust = {score.name: score.expertise for score in scores}
         trust = np.array(list(self._trust.values()))
         # Few outcomes say less of a candidate's work in general than trust does of this piece of it.
@@ -88,6 +98,10 @@ class Weighing:
     def trust(self, model: str) -> float:
         """The quality that was expected of a candidate's answer before it was asked."""
         return self._trust[model]
+
+    def price(self, model: str) -> float:
+        """What a candidate's answer costs now, load and all, in quality."""
+        return float(self._price[self._line[model]])
 
     def weigh(self, drafts: Drafts) -> Weighed:
         """The energy of each draft: the chance that it is not right, 1 where it is no answer, and not below
@@ -112,7 +126,8 @@ class Weighing:
         price = np.full(len(self._line), np.inf)
         price[lines] = self._price[lines]
         chance = max(seen.chance)
-        if seen.rows[seen.chance.index(chance)] == 0:
+        best = seen.chance.index(chance)
+        if seen.rows[best] == 0 and drafts[best].completion.text not in self._known:
             line = int(seen.opinions.next_opinion(WEIGHTS, price, np.array([0]))[0])
         else:
             worth = self._alone() - chance - price
@@ -177,8 +192,10 @@ class Weighing:
             doubts=doubts,
             usable=[group >= 0 and loop < LOOPING for group, loop in zip(groups, looped, strict=True)],
             chance=[
-                min(float(posterior[row, group]), 1.0 - loop) if group >= 0 else 0.0
-                for row, group, loop in zip(rows, groups, looped, strict=True)
+                self._known.get(draft.completion.text, min(float(posterior[row, group]), 1.0 - loop))
+                if group >= 0
+                else 0.0
+                for draft, row, group, loop in zip(drafts, rows, groups, looped, strict=True)
             ],
             speaks=[
                 group >= 0 and opinions.speaker[row, group] == line

@@ -296,4 +296,22 @@ CREATE TRIGGER salience_forgotten AFTER DELETE ON salience BEGIN
 END;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _CONTEXTS, _PASSAGES, _NAMESPACES, _SALIENCE)
+_REFINEMENTS = """
+-- How the answer of a turn was refined. cell: the one of the codebook that counts most for its text;
+-- question: what exactly was asked, as a digest, NULL where the same words may be answered otherwise the next
+-- time; steps: JSON, [energy, best model, gain, price] a step (sage.memory.patterns.Taken).
+CREATE TABLE refinements (
+    turn_id   TEXT PRIMARY KEY NOT NULL REFERENCES turns (id) ON DELETE CASCADE,
+    namespace TEXT NOT NULL,
+    plugin    TEXT NOT NULL,
+    codebook  TEXT NOT NULL,
+    cell      INTEGER NOT NULL,
+    question  TEXT,
+    at        REAL NOT NULL,
+    steps     TEXT NOT NULL
+);
+CREATE INDEX refinements_place ON refinements (namespace, plugin, codebook, cell);
+CREATE INDEX refinements_question ON refinements (namespace, question) WHERE question IS NOT NULL;
+"""
+
+MIGRATIONS: tuple[str, ...] = (_FIRST, _CONTEXTS, _PASSAGES, _NAMESPACES, _SALIENCE, _REFINEMENTS)

@@ -54,12 +54,13 @@ class Opinion:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Draft:
-    """One answer, who gave it, and in which attempt of the turn."""
+    """One answer, who gave it, and in which attempt of the turn. ``remembered``: from an earlier turn."""
 
     model: str
     completion: Completion
     attempt: int
     valid: bool
+    remembered: bool = False
 
 
 Drafts = tuple[Draft, ...]
@@ -86,17 +87,22 @@ class LanguagePlugin:
         next_model: Callable[[Drafts, float], str | None],
         weigh: Callable[[Drafts], Weighed],
         temperature: float,
+        remembered: Draft | None = None,
     ) -> None:
-        """``next_model(drafts, atp_left)`` names whom to ask, or None when nobody is left or worth it."""
+        """``next_model(drafts, atp_left)`` names whom to ask, or None when nobody is left or worth it.
+        ``remembered`` is a draft to begin with, at no cost."""
         self._ask = ask
         self._next_model = next_model
         self._weigh = weigh
         self._temperature = temperature
+        self._remembered = remembered
 
     def init_state(self) -> Drafts:
         return ()
 
     def step(self, state: Drafts, atp_left: float) -> Step[Drafts]:
+        if not state and self._remembered:
+            return Step(state=(self._remembered,), atp=0.0)
         model = self._next_model(state, atp_left)
         if model is None:
             raise Exhausted
