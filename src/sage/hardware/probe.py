@@ -196,15 +196,14 @@ def cgroup_memory(root: Path = ROOT) -> tuple[int, int] | None:
     """
     tightest: tuple[int, int] | None = None
     for folder in _cgroup_folders(root, "memory"):
-        limit = _number(folder / "memory.max")
-        used = _number(folder / "memory.current")
-        cache_key = "inactive_file"
-        if limit is None:
-            limit = _number(folder / "memory.limit_in_bytes")
-            used = _number(folder / "memory.usage_in_bytes")
-            cache_key = "total_inactive_file"
+        if _text(folder / "memory.max"):
+            names = ("memory.max", "memory.current", "inactive_file")
+        else:
+            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        limit_name, used_name, cache_key = names
+        limit = _number(folder / limit_name)
         # cgroup v1 writes "no limit" as the largest page-aligned 64-bit number.
-        if limit is None or used is None or limit >= 2**62:
+        if limit is None or limit >= 2**62 or (used := _number(folder / used_name)) is None:
             continue
         stat = dict(line.split(" ", 1) for line in _text(folder / "memory.stat").splitlines() if " " in line)
         cache = int(stat.get(cache_key, "0"))

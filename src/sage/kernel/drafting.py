@@ -19,7 +19,6 @@ from sage.kernel.candidates import answer_tokens
 from sage.kernel.remembering import fitting, lighter, with_quotes
 from sage.kernel.turn import Turn
 from sage.kernel.weighing import Weighing
-from sage.memory.books import Books
 from sage.memory.patterns import Judged
 from sage.memory.verbatim import VerbatimStore
 from sage.types import ANY_KIND, Completion, Decision, Failure, GenerationRequest, Piece
@@ -46,7 +45,6 @@ class Drafting:
     context_tokens: int
     catalog: Mapping[str, ModelCard]
     host: Host
-    books: Books
     store: VerbatimStore
     bus: EventBus
     clock: Clock
@@ -144,7 +142,7 @@ class Drafting:
             (answer_tokens(ANY_KIND), float(completion.completion_tokens) or None),
         ]
         if completion.ended:
-            self.books.measure(name, measured)
+            turn.measured.append((name, measured))
         self.bus.emit(
             StepTaken(
                 turn_id=turn.id,
@@ -212,14 +210,14 @@ class Drafting:
         if decision.chosen == failure.name and rest:
             reason = f"{decision.reason} It failed ({failure.message}), so {rest[0]} answers."
             turn.decision = replace(turn.decision, chosen=rest[0], mode="fallback", reason=reason)
-            announce(turn, turn.decision, self.store, self.bus)
+            self.store.record_decision(turn.id, turn.decision)
+            announce(turn, turn.decision, self.bus)
         else:
             self.store.record_decision(turn.id, turn.decision)
 
 
-def announce(turn: Turn, decision: Decision, store: VerbatimStore, bus: EventBus) -> None:
-    """Store a decision and tell of it."""
-    store.record_decision(turn.id, decision)
+def announce(turn: Turn, decision: Decision, bus: EventBus) -> None:
+    """Tell of a decision."""
     chosen = next(score for score in decision.candidates if score.name == decision.chosen)
     bus.emit(
         Decided(

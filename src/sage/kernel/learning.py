@@ -1,21 +1,70 @@
-"""What becomes of an outcome: everything that learns from it, in one place.
+"""What becomes of a turn and of its outcomes: everything that learns from them, in one place.
 
 Owns: the order in which stores learn. Must not know: what they make of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
 
 from sage.economy.pool import card_shift
-from sage.errors import ModelNotFound
+from sage.errors import ModelNotFound, SageError
+from sage.irp.plugins.language import Drafts
+from sage.kernel.remembering import Heard, keep_turn
 from sage.kernel.stores import Stores
-from sage.kernel.teaching import rating
+from sage.kernel.teaching import rating, teach
+from sage.kernel.turn import Turn
+from sage.memory.patterns import Refinement
 from sage.memory.verbatim import VerbatimStore
 from sage.types import Outcome
 from sage.zoo.card import ModelCard
 
-__all__ = ["keep", "learn"]
+__all__ = ["Lesson", "keep", "learn", "learn_from"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lesson:
+    """What there is to learn from a turn that was answered; no ``refinement`` where it was stopped."""
+
+    drafts: Drafts
+    outcomes: tuple[Outcome, ...]
+    heard: Heard
+    refinement: Refinement | None
+
+
+def learn_from(
+    lesson: Lesson, turn: Turn, catalog: Mapping[str, ModelCard], stores: Stores, *, now: float
+) -> list[Outcome]:
+    """Let salient and pattern memory, trust and the evidence of opinions learn, each for itself: where one
+    cannot, the others do. Returns the outcomes that were learned."""
+    learned: list[Outcome] = []
+    with suppress(SageError):
+        keep_turn(turn.id, turn.brought, stores, lesson.heard, now=now)
+    if lesson.refinement is not None:
+        with suppress(SageError):
+            stores.patterns.learn(turn.id, turn.situation.namespace, lesson.refinement)
+    for outcome in lesson.outcomes:
+        try:
+            if learn(outcome, catalog.get(outcome.candidate), stores):
+                learned.append(outcome)
+        except (SageError, ValueError):
+            with suppress(SageError, ValueError):
+                keep(outcome, catalog.get(outcome.candidate), stores)
+    drafts = tuple(draft for draft in lesson.drafts if not draft.remembered)
+    with suppress(SageError, ValueError):
+        stores.opinions.learn(
+            list(dict.fromkeys(draft.model for draft in drafts)),
+            partial(
+                teach,
+                drafts=drafts,
+                outcomes=lesson.outcomes,
+                schema=turn.situation.schema is not None,
+            ),
+        )
+    return learned
 
 
 def learn(outcome: Outcome, card: ModelCard | None, stores: Stores) -> bool:

@@ -22,7 +22,6 @@ from sage.types import Message, Situation
 
 __all__ = [
     "NOTHING",
-    "NOT_HEARD",
     "UNKNOWN_SALIENCE",
     "Brought",
     "Heard",
@@ -69,9 +68,6 @@ class Heard:
     expected: float = 0.5
     found: float | None = None
     disagree: float = 0.0
-
-
-NOT_HEARD = Heard()
 
 
 def salience_of(situation: Situation, stores: Stores, *, now: float) -> float:

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from sage.clock import Clock
@@ -20,7 +19,7 @@ from sage.config import Settings
 from sage.economy.context import Context
 from sage.economy.regime import LEAST_GRANT, drafts_allowed, grant_for
 from sage.economy.selector import FrontierPoint
-from sage.errors import DeadlineExceeded, Interrupted, SageError, StoreError
+from sage.errors import BudgetSpent, DeadlineExceeded, Interrupted, SageError, StoreError
 from sage.events import AtpSettled, EventBus, OutcomeRecorded, StateChanged, TurnEnded, TurnStarted
 from sage.irp.engine import refine
 from sage.irp.plugins.language import Draft, Drafts, LanguagePlugin
@@ -36,19 +35,18 @@ from sage.kernel.experience import (
     remembering,
 )
 from sage.kernel.judge import judge
-from sage.kernel.learning import keep, learn
-from sage.kernel.remembering import NOT_HEARD, Heard, bring_back, keep_turn, salience_of
+from sage.kernel.learning import Lesson, learn, learn_from
+from sage.kernel.remembering import Heard, bring_back, salience_of
 from sage.kernel.sense import Request, asked_for, labels, sense
 from sage.kernel.stores import Stores
-from sage.kernel.teaching import teach
 from sage.kernel.turn import Reply, Turn
 from sage.kernel.vitals import Condition, Vitals
 from sage.kernel.weighing import Weighing, accept_at
 from sage.memory.books import Ending
 from sage.memory.locate import telling_text
-from sage.memory.patterns import UNKNOWN, Refinement
+from sage.memory.patterns import UNKNOWN
 from sage.memory.verbatim import TurnStatus
-from sage.types import MetabolicState, Outcome, Situation, new_id
+from sage.types import Decision, MetabolicState, Outcome, Situation, new_id
 from sage.zoo.card import ModelCard
 from sage.zoo.catalog import find_card
 from sage.zoo.host import Host
@@ -143,15 +141,7 @@ class Kernel:
         """Record an outcome once and let trust learn from it; False when it was known."""
         learned = learn(outcome, self.catalog.get(outcome.candidate), self.stores)
         if learned:
-            self.bus.emit(
-                OutcomeRecorded(
-                    turn_id=outcome.turn_id,
-                    model=outcome.candidate,
-                    kind=outcome.kind,
-                    quality=outcome.quality,
-                    source=outcome.source,
-                )
-            )
+            self._tell(outcome)
         return learned
 
     def frontier(self, request: Request) -> tuple[FrontierPoint, ...]:
@@ -218,10 +208,7 @@ class Kernel:
         does not lead the choice."""
         before = [message.content for message in turn.brought.history if message.role == "user"]
         text = telling_text(turn.situation.prompt, before)
-        signs = labels(turn.situation)
-        context = self.trust.locator.locate(text, signs)
-        self.trust.note(turn.id, context, signs)
-        return context
+        return self.trust.locator.locate(text, labels(turn.situation))
 
     def _choose(self, turn: Turn, context: Context, request: Request, condition: Condition) -> None:
         """The decision, and the ATP set aside for it."""
@@ -257,8 +244,20 @@ class Kernel:
         )
         want = min(want, turn.ceiling)
         need = 0.0 if turn.again else min(prices[0], want, LEAST_GRANT)
-        turn.granted = self.books.grant(turn.id, want=want, need=need)
-        announce(turn, turn.decided, self.store, self.bus)
+        with self.stores.db.transaction():
+            self.trust.note(turn.id, context, labels(turn.situation))
+            turn.granted = self._grant(turn, want=want, need=need)
+            self.store.record_decision(turn.id, turn.decided)
+        announce(turn, turn.decided, self.bus)
+
+    def _grant(self, turn: Turn, *, want: float, need: float) -> float:
+        """The ATP that the books grant; an answer that is given again needs none."""
+        try:
+            return self.books.grant(turn.id, want=want, need=need)
+        except BudgetSpent:
+            if turn.again is None:
+                raise
+            return 0.0
 
     def _weighing(self, turn: Turn) -> Weighing:
         """What is known of the candidates' answers before any of them is asked."""
@@ -283,7 +282,6 @@ class Kernel:
             context_tokens=self.settings.models.context,
             catalog=self.catalog,
             host=self.host,
-            books=self.books,
             store=self.store,
             bus=self.bus,
             clock=self.clock,
@@ -345,7 +343,7 @@ class Kernel:
                 f"First chosen was {decision.chosen}: {decision.reason}"
             )
             decision = replace(decision, chosen=best.model, mode="escalated", reason=reason)
-            announce(turn, decision, self.store, self.bus)
+            announce(turn, decision, self.bus)
         finish = best.completion.finish_reason
         stopped = finish == "cancelled"
         irp = {
@@ -360,31 +358,17 @@ class Kernel:
         }
         text = best.completion.text
         status: TurnStatus = "interrupted" if stopped else "done"
+        lesson = Lesson(
+            drafts=drafts,
+            outcomes=outcomes,
+            heard=_heard(drafts, weighing, outcomes, best),
+            refinement=None if stopped else refinement_of(drafts, weighing, context, turn.question),
+        )
         try:
-            atp = self._close(
-                turn,
-                status,
-                text,
-                best.model,
-                irp=irp,
-                heard=_heard(drafts, weighing, outcomes, best),
-                refinement=refinement_of(drafts, weighing, context, turn.question),
-            )
+            atp = self._close(turn, status, text, best.model, decision=decision, irp=irp, lesson=lesson)
         except StoreError as error:  # an answer that was paid for is not withheld
             logging.getLogger(__name__).warning("This answer could not be kept: %s", error.message)
             atp = {}
-        for outcome in outcomes:
-            try:
-                self.learn(outcome)
-            except (SageError, ValueError):
-                with suppress(SageError, ValueError):
-                    keep(outcome, self.catalog.get(outcome.candidate), self.stores)
-        with suppress(SageError, ValueError):
-            fresh = tuple(draft for draft in drafts if not draft.remembered)
-            self.opinions.learn(
-                list(dict.fromkeys(draft.model for draft in fresh)),
-                partial(teach, drafts=fresh, outcomes=outcomes, schema=turn.situation.schema is not None),
-            )
         return Reply(
             turn_id=turn.id,
             answer=text,
@@ -414,26 +398,42 @@ class Kernel:
         answer: str,
         model: str,
         *,
+        decision: Decision | None = None,
         irp: Mapping[str, Any] | None = None,
         error: str = "",
-        heard: Heard = NOT_HEARD,
-        refinement: Refinement | None = None,
+        lesson: Lesson | None = None,
     ) -> dict[str, float]:
-        """End the turn; whatever happened to it before, it is settled and stored once; salient and pattern
-        memory learn of it in the same transaction."""
+        """End the turn; whatever happened to it before, it is settled and stored once, and all that learns
+        from it does so in the same transaction. What cannot be learned from costs no answer."""
         turn.wall_s = self.clock.monotonic() - turn.started
         ending = Ending(status=status, answer=answer, model=model, usage=turn.usage(), irp=irp, error=error)
-        with self.stores.db.transaction():
+        learned: list[Outcome] = []
+        with self.trust.together():
             atp = self.books.close(turn.id, granted=turn.granted, spent=turn.spent, ending=ending)
             if atp is None:
                 return {}
-            with suppress(SageError):
-                keep_turn(turn.id, turn.brought, self.stores, heard, now=self.clock.time())
-                if refinement is not None and status == "done":
-                    self.stores.patterns.learn(turn.id, turn.situation.namespace, refinement)
+            if decision is not None and decision != turn.decision:
+                self.store.record_decision(turn.id, decision)
+            for name, rates in turn.measured:
+                self.books.measure(name, rates)
+            if lesson is not None:
+                learned = learn_from(lesson, turn, self.catalog, self.stores, now=self.clock.time())
         self.bus.emit(AtpSettled(turn_id=turn.id, **atp))
         self.bus.emit(TurnEnded(turn_id=turn.id, status=status, model=model, seconds=turn.wall_s))
+        for outcome in learned:
+            self._tell(outcome)
         return atp
+
+    def _tell(self, outcome: Outcome) -> None:
+        self.bus.emit(
+            OutcomeRecorded(
+                turn_id=outcome.turn_id,
+                model=outcome.candidate,
+                kind=outcome.kind,
+                quality=outcome.quality,
+                source=outcome.source,
+            )
+        )
 
 
 def _heard(drafts: Drafts, weighing: Weighing, outcomes: tuple[Outcome, ...], best: Draft) -> Heard:

@@ -38,8 +38,8 @@ class Reply:
 class Turn:
     """The only mutable state of a tick. ``brought`` is what memory gave; ``question`` a digest of exactly
     what is asked, ``judged`` earlier answers to it, ``again`` the one that is given again; ``answered`` names
-    who gave each draft; ``granted``, ``spent`` and ``ceiling`` (of what drafts may take) are ATP; times are
-    seconds."""
+    who gave each draft; ``granted``, ``spent`` and ``ceiling`` (of what drafts may take) are ATP;
+    ``measured`` are rates by model; times are seconds."""
 
     id: str
     situation: Situation
@@ -61,6 +61,7 @@ class Turn:
     completion_tokens: int = 0
     ceiling: float = 0.0
     granted: float = 0.0
+    measured: list[tuple[str, list[tuple[str, float | None]]]] = field(default_factory=list)
     spent: float = 0.0
 
     @property

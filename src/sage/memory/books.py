@@ -84,10 +84,8 @@ class Books:
     def balance(self) -> float:
         """ATP that can be granted now. Reads only, unless the clock went back: what recovers is written
         with the next grant."""
-        with self._db.transaction(write=False):
-            ledger = self._ledger()
-            recovered = self._recovered(ledger)
-            ledger.recover(recovered, capacity=self._atp.capacity)
+        ledger, recovered = self._read()
+        ledger.recover(recovered, capacity=self._atp.capacity)
         # Or nothing would recover until the clock has caught up.
         if recovered < 0.0 and not self._db.read_only:
             self._change(lambda _ledger: None)
@@ -119,11 +117,15 @@ class Books:
 
         None, and no change, where the turn has ended already: the first ending stands.
         """
+
+        def end(ledger: Ledger) -> dict[str, float]:
+            charged = ledger.settle(turn_id, spent=spent)
+            return {"granted": granted, "spent": charged, "balance": ledger.balance()}
+
         with self._db.transaction():
             if not self._store.is_running(turn_id):
                 return None
-            charged = self.settle(turn_id, spent=spent)
-            atp = {"granted": granted, "spent": charged, "balance": self.balance()}
+            atp = self._change(end)
             self._store.finish(turn_id, **dataclasses.asdict(ending), atp=atp)
             return atp
 
@@ -186,8 +188,8 @@ class Books:
     def _change(self, event: Callable[[Ledger], T]) -> T:
         """One business event: recover what time brought, apply it, write entries and balances."""
         with self._db.transaction():
-            ledger = self._ledger()
-            ledger.recover(self._recovered(ledger), capacity=self._atp.capacity)
+            ledger, recovered = self._read()
+            ledger.recover(recovered, capacity=self._atp.capacity)
             result = event(ledger)
             now = self._clock.time()
             self._note(RECOVERED_AT, repr(now))
@@ -209,27 +211,28 @@ class Books:
                     )
             return result
 
-    def _ledger(self) -> Ledger:
-        return Ledger(dict(self._db.execute("SELECT name, balance FROM accounts")))
-
-    def _recovered(self, ledger: Ledger) -> float:
-        """ATP that came since the last change; all of the capacity on the first day.
+    def _read(self) -> tuple[Ledger, float]:
+        """The ledger as it was last changed, and the ATP that came since; all of the capacity on the first
+        day. One statement, so that it is of one state.
 
         Counted by the wall clock, because processes come and go. Negative where it went back, which brings
         nothing; when it goes forward again, the same hours count twice: rather that than an empty budget.
         """
-        since = self._noted(RECOVERED_AT)
-        if since is None or BUDGET not in ledger.balances:
-            return self._atp.capacity
-        return (self._clock.time() - since) * self.recovery_per_s()
+        rows = self._db.execute(
+            "SELECT 1, name, balance FROM accounts"
+            " UNION ALL SELECT 0, name, value FROM facts WHERE name IN (?, ?)",
+            (RECOVERED_AT, RECOVERY_FACTOR),
+        )
+        ledger = Ledger({name: balance for account, name, balance in rows if account})
+        noted = {name: float(value) for account, name, value in rows if not account}
+        if RECOVERED_AT not in noted or BUDGET not in ledger.balances:
+            return ledger, self._atp.capacity
+        rate = self._atp.recovery_per_s * noted.get(RECOVERY_FACTOR, 1.0)
+        return ledger, (self._clock.time() - noted[RECOVERED_AT]) * rate
 
     def _factor(self) -> float:
-        noted = self._noted(RECOVERY_FACTOR)
-        return 1.0 if noted is None else noted
-
-    def _noted(self, name: str) -> float | None:
-        rows = self._db.execute("SELECT value FROM facts WHERE name = ?", (name,))
-        return float(rows[0][0]) if rows else None
+        rows = self._db.execute("SELECT value FROM facts WHERE name = ?", (RECOVERY_FACTOR,))
+        return float(rows[0][0]) if rows else 1.0
 
     def _note(self, name: str, value: str) -> None:
         self._db.execute(

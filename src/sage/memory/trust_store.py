@@ -109,7 +109,7 @@ class TrustStore:
         with self._lock:
             self._catch_up()
             context = self._lessons.context(outcome.turn_id)
-            with self._changing():
+            with self.together():
                 # Few, if any: what another embedder learned since. Whoever holds the lock takes them in.
                 while late := self._lessons.after(self._tables.learned() or 0):
                     self._take_in(late)
@@ -127,7 +127,7 @@ class TrustStore:
         """Forget what was learned about a candidate, here and wherever this book is merged into."""
         with self._lock:
             self._catch_up()
-            with self._changing():
+            with self.together():
                 book = self._current()
                 before = dict(book.resets)
                 book.reset(candidate, self._clock.time())
@@ -144,7 +144,7 @@ class TrustStore:
         """
         with self._lock:
             self._catch_up()
-            with self._changing():
+            with self.together():
                 book = self._current()
                 before, had = dict(book.resets), _versions(book.rows())
                 foreign = [row for row in other.rows() if row.origin != book.origin]
@@ -179,7 +179,7 @@ class TrustStore:
                 row_id, done = page[-1].row_id, done + len(page)
                 if progress:
                     progress(min(done, every), every)
-            with self._changing():
+            with self.together():
                 while page := lessons.after(row_id):
                     learned += len(self._observe(fresh, page))
                     row_id = page[-1].row_id
@@ -220,14 +220,16 @@ class TrustStore:
         return self._settings.half_life_days * 86_400.0
 
     @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """One transaction; after a failure the book is read again: it may have learned what was undone."""
-        try:
-            with self._db.transaction():
-                yield
-        except BaseException:
-            self._book = None
-            raise
+    def together(self) -> Iterator[None]:
+        """One transaction for what is learned here and what is stored elsewhere. After a failure the book is
+        read again: it may have learned what was undone."""
+        with self._lock:  # before the database's, as everywhere
+            try:
+                with self._db.transaction():
+                    yield
+            except BaseException:
+                self._book = None
+                raise
 
     def _current(self) -> TrustBook:
         """The book, read again only where trust has changed."""
@@ -246,7 +248,7 @@ class TrustStore:
             return
         row_id = max(learned or 0, lessons.before_newest(RELEARNED))
         while page := lessons.after(row_id):
-            with self._changing():
+            with self.together():
                 if tables.learned() is None:  # rows without a note: nobody knows what they hold
                     tables.rewrite(row for row in tables.rows() if row.origin != tables.origin())
                     self._version = -1
