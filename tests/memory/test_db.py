@@ -227,7 +227,8 @@ def test_a_write_the_system_refuses_keeps_what_was_acknowledged(path: Path) -> N
     """RLIMIT_FSIZE makes the write itself fail, at an arbitrary place in the WAL."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     with Database(path) as db:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
+        so_far = max(file.stat().st_size for file in path.parent.iterdir())
+        resource.setrlimit(resource.RLIMIT_FSIZE, (so_far + 100_000, hard))
         try:
             acknowledged, error = write_until_refused(db)
         finally:

@@ -149,7 +149,7 @@ def measure_ledger(
             if number % FOLDED_EVERY == 0:
                 db.left = 0
                 found["off"] += sum(map(abs, process.books.audit().values()))
-                process.books.fold(clock.time())
+                sum(process.books.fold(clock.time()))
                 db.execute("DELETE FROM turns WHERE status <> 'running'")
                 progress(f"{number} events, {crashes} crashes")
         db.left = 0

@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import typer
 
 from sage import __version__
-from sage.cli import ask, bench, chat, config, demo, doctor, logs, memory, models, salience, state, trust
+from sage.cli import ask, bench, chat, config, demo, doctor, logs, memory, models, run, salience, state, trust
 from sage.errors import Interrupted, NoDiskSpace, SageError, Terminated, UsageError
 
 __all__ = ["app", "main"]
@@ -49,6 +49,8 @@ app.add_typer(trust.app, name="trust")
 app.command()(logs.logs)
 app.add_typer(memory.app, name="memory")
 app.command()(salience.salience)
+app.command()(run.run)
+app.command()(run.sleep)
 app.command()(state.state)
 app.command()(doctor.doctor)
 app.add_typer(config.app, name="config")

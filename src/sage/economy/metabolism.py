@@ -86,7 +86,7 @@ def _drowsy(readings: Readings, thresholds: Thresholds) -> str:
     powered = readings.on_mains or readings.battery is None or readings.battery >= DREAM_BATTERY
     idle = readings.queue == 0 and readings.idle_s >= thresholds.dream_after_s
     if idle and powered and readings.backlog > 0 and rested(readings):
-        return f"nothing was asked for {readings.idle_s:.0f} s, and {readings.backlog} turns wait for sleep"
+        return f"idle for {readings.idle_s:.0f} s, and {readings.backlog} messages wait for sleep"
     return ""
 
 

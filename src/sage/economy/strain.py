@@ -17,7 +17,7 @@ class Readings:
 
     ``balance`` is the share of the ATP capacity that is there; ``salience`` in [0, 1] the most of any recent
     request; ``idle_s`` seconds since the last request ended; ``queue`` the requests that wait or are being
-    answered; ``backlog`` what there is to do in the background (turns since the last sleep). ``memory`` is
+    answered; ``backlog`` what there is to do in the background (messages since the last sleep). ``memory`` is
     the pressure on it and ``temperature`` the share of its limit, from 0 to 1; ``battery`` the share that is
     left, None without one. ``flagged`` says what is wrong, where something is that none of these tells.
     """

@@ -7,7 +7,7 @@ Must not know: how any of them is computed; that is the economy's, and pure.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -149,16 +149,14 @@ class Books:
         off["sum"] = sum(accounts.values())
         return {name: amount for name, amount in off.items() if amount}
 
-    def fold(self, before: float) -> int:
-        """Put opening balances in the place of entries made before a time; returns how many entries went.
+    def fold(self, before: float) -> Iterator[int]:
+        """Put opening balances in the place of entries made before a time; yields how many entries went.
 
         No balance changes, and the audit stays exact. Folded a piece at a time, each in a transaction of its
         own, so that it can be stopped anywhere.
         """
-        gone = 0
         while went := self._fold_some(before):
-            gone += went
-        return gone
+            yield went
 
     def _fold_some(self, before: float) -> int:
         """One piece; 0 where it would only write what is there."""

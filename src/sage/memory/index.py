@@ -89,18 +89,20 @@ class Index:
                 self._append(new)
                 last = new[-1].id
 
-    def seal(self) -> int:
-        """Make blocks of whatever is in none, where there is enough; returns how many were made."""
+    def seal(self, *, most: int | None = None) -> int:
+        """Make blocks (``most``, or all there can be) of whatever is in none, where there is enough; returns
+        how many were made."""
         made = 0
         if self._db.read_only:
             return made
-        while True:
+        while made != most:
             with self._db.transaction():
                 gap = next(self._gaps(), None)
                 if gap is None:
                     return made
                 self._store_block(gap)
             made += 1
+        return made
 
     def postings(self, wanted: Sequence[str]) -> list[Postings]:
         """For each term the rows it occurs in, growing, and its weight (0..1] there."""

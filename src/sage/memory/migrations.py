@@ -314,4 +314,22 @@ CREATE INDEX refinements_place ON refinements (namespace, plugin, codebook, cell
 CREATE INDEX refinements_question ON refinements (namespace, question) WHERE question IS NOT NULL;
 """
 
-MIGRATIONS: tuple[str, ...] = (_FIRST, _CONTEXTS, _PASSAGES, _NAMESPACES, _SALIENCE, _REFINEMENTS)
+_REPLAY = """
+-- Puzzles that were asked, for the reasoner to learn from: JSON as it stood in the request, with a digest of
+-- it, and the quality found in the newest answer, NULL where nobody judged it.
+CREATE TABLE replay (
+    id        INTEGER PRIMARY KEY,
+    namespace TEXT NOT NULL,
+    digest    TEXT NOT NULL,
+    turn_id   TEXT NOT NULL REFERENCES turns (id) ON DELETE CASCADE,
+    puzzle    TEXT NOT NULL,
+    solved    REAL,
+    UNIQUE (namespace, digest)
+);
+CREATE INDEX replay_turn ON replay (turn_id);
+"""
+
+MIGRATIONS: tuple[str, ...] = (
+    *(_FIRST, _CONTEXTS, _PASSAGES, _NAMESPACES, _SALIENCE),
+    *(_REFINEMENTS, _REPLAY),
+)

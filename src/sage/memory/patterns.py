@@ -164,6 +164,17 @@ class PatternMemory:
             found.setdefault(text, Judged(turn_id=turn_id, model=model, text=text, quality=quality))
         return tuple(found.values())
 
+    def repeated(self, *, most: int) -> list[tuple[str, int]]:
+        """The questions asked most often, word by word, and how often: twice at least."""
+        rows = self._db.execute(
+            "SELECT t.prompt, r.times FROM (SELECT max(turn_id) AS turn_id, count(*) AS times"
+            " FROM refinements WHERE question IS NOT NULL GROUP BY namespace, question"
+            " HAVING count(*) > 1 ORDER BY count(*) DESC, max(rowid) DESC LIMIT ?) r"
+            " JOIN turns t ON t.id = r.turn_id ORDER BY r.times DESC",
+            (most,),
+        )
+        return [(prompt, times) for prompt, times in rows]
+
     def _qualities(self, turn_ids: Sequence[str]) -> dict[str, dict[str, float]]:
         """What was found in the answers of these turns, by turn and author."""
         rows = self._db.execute(

@@ -224,11 +224,12 @@ class Recall:
                 meaning=fit,
             )
 
-    def index(self, namespace: str = DEFAULT_NAMESPACE) -> int:
-        """Make what was said ready to be searched fast; returns the number of blocks made. Recall works
-        without, but reads what is in no block word by word. For the end of an import, and for idle time."""
+    def index(self, namespace: str = DEFAULT_NAMESPACE, *, most: int | None = None) -> int:
+        """Make what was said ready to be searched fast; returns the number of blocks made (``most`` of them).
+        Recall works without, but reads what is in no block word by word. For the end of an import, and for
+        idle time."""
         with self._lock:
-            return self._index(namespace).seal()
+            return self._index(namespace).seal(most=most)
 
     def catch_up(self, *, limit: int, namespace: str | None = None) -> int:
         """See :meth:`Meaning.catch_up`; 0 without a sentence model."""

@@ -9,6 +9,7 @@ What was said goes only where the database would otherwise be too large, oldest 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sage.memory.db import Database
@@ -34,14 +35,15 @@ _OLD = f"""
 class Pruned:
     """How many turns lost their papers, and how many turns and imported passages went whole."""
 
-    papers: int
-    turns: int
-    passages: int
+    papers: int = 0
+    turns: int = 0
+    passages: int = 0
 
 
-def prune(db: Database, before: float, *, max_bytes: float = math.inf) -> Pruned:
+def prune(db: Database, before: float, *, max_bytes: float = math.inf) -> Iterator[Pruned]:
     """Let go of the papers of turns begun before a time (seconds since the epoch), and of more where more
-    than ``max_bytes`` are in use. A piece at a time, each in a transaction of its own: stop it anywhere.
+    than ``max_bytes`` are in use. Yields what each piece let go of, in a transaction of its own: stop it
+    anywhere.
 
     A turn is as new as the newest before it, whatever its clock said: a board without a battery may have
     begun in 1970. So a turn is old where every turn up to it is. The space is used again; the file does not
@@ -50,18 +52,16 @@ def prune(db: Database, before: float, *, max_bytes: float = math.inf) -> Pruned
     newest = int(db.execute("SELECT coalesce(max(rowid), 0) FROM turns")[0][0])
     first = db.execute("SELECT min(rowid) FROM turns WHERE created >= ?", (before,))[0][0]
     limit = newest + 1 if first is None else int(first)
-    papers = turns = passages = 0
-    while went := _drop_papers(db, limit):
-        papers += went
+    while papers := _drop_papers(db, limit):
+        yield Pruned(papers=papers)
     spared = newest - SPARED
-    while db.bytes()[0] > max_bytes and (went := _drop_papers(db, spared)):
-        papers += went
+    while db.bytes()[0] > max_bytes and (papers := _drop_papers(db, spared)):
+        yield Pruned(papers=papers)
     while db.bytes()[0] > max_bytes:
-        gone = _drop_oldest(db, spared)
-        if gone == (0, 0):
+        turns, passages = _drop_oldest(db, spared)
+        if not turns and not passages:
             break
-        turns, passages = turns + gone[0], passages + gone[1]
-    return Pruned(papers=papers, turns=turns, passages=passages)
+        yield Pruned(turns=turns, passages=passages)
 
 
 def _drop_papers(db: Database, limit: int) -> int:

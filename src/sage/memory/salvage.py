@@ -32,7 +32,7 @@ FARTHEST = 1 << 24
 
 TABLES = (
     *("turns", "decisions", "contexts", "outcomes", "passages", "passage_vectors"),
-    *("salience", "salience_weights", "refinements"),
+    *("salience", "salience_weights", "refinements", "replay"),
     *("accounts", "entries", "facts", "rates", "trust_rows", "trust_resets", "opinions", "opinion_pairs"),
 )
 """Those that are not made again from others; whoever is referred to comes first."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,6 +31,9 @@ from sage.memory.verbatim import VerbatimStore
 from sage.types import Outcome
 
 __all__ = ["Merged", "TrustStore"]
+
+NOTHING_LEFT = 0.01
+"""Faded outcomes below which a row says nothing any more."""
 
 RELEARNED = 2000
 """Outcomes that are learned by themselves under a codebook that has not seen them: some seconds of work."""
@@ -162,6 +166,27 @@ class TrustStore:
                 new = [key for key in _versions(foreign) if key in has and has[key] != had.get(key)]
                 resets = sum(before.get(name) != at for name, at in book.resets.items())
                 return Merged(records=len(new), machines=len({origin for origin, _ in new}), resets=resets)
+
+    def compact(self) -> int:
+        """Let go of rows of which nothing is left, of this codebook and of others; returns how many.
+
+        Faded as of the newest evidence there is: a clock that is ahead makes nothing old.
+        """
+        with self._lock:
+            self._catch_up()
+            with self.together():
+                rows = self._db.execute("SELECT rowid, at, total FROM trust_rows")
+                newest = max((at for _, at, _ in rows), default=0.0)
+                gone = [
+                    ident
+                    for ident, at, total in rows
+                    if total * math.exp2((at - newest) / self._half_life) < NOTHING_LEFT
+                ]
+                for ident in gone:
+                    self._db.execute("DELETE FROM trust_rows WHERE rowid = ?", (ident,))
+                if gone:
+                    self._book, self._version = None, self._tables.changed()
+            return len(gone)
 
     def rebuild(self, *, progress: Callable[[int, int], None] | None = None) -> int:
         """Learn all of this node's outcomes again from the stored turns; returns how many were learned.
