@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import signal
 import subprocess
@@ -271,17 +272,55 @@ def test_transaction_is_all_or_nothing(path: Path) -> None:
         assert names(db) == []
 
 
-def test_a_nested_transaction_is_a_savepoint(path: Path) -> None:
+def test_a_nested_transaction_is_a_part_of_the_outer_one(path: Path) -> None:
     with Database(path) as db:
         with db.transaction():
             put(db, "outer")
-            with pytest.raises(KeyError):
-                put_and_break(db, "lost")
             with db.transaction():
                 put(db, "inner")
         assert names(db) == ["inner", "outer"]
         with pytest.raises(KeyError):
-            nest_and_break(db, "lost too")
+            nest_and_break(db, "lost")
+        assert names(db) == ["inner", "outer"]
+
+
+def pass_over_what_fails(db: Database) -> None:
+    with db.transaction():
+        put(db, "outer")
+        with contextlib.suppress(KeyError):
+            put_and_break(db, "lost")
+
+
+def test_a_part_that_failed_cannot_be_passed_over(path: Path) -> None:
+    with Database(path) as db:
+        with pytest.raises(StoreError, match="A part"):
+            pass_over_what_fails(db)
+        assert names(db) == []
+        with db.transaction():
+            put(db, "and it goes on")
+        assert names(db) == ["and it goes on"]
+
+
+def save_and_break(db: Database, *within: str) -> None:
+    with db.savepoint():
+        put(db, f"lost {within}")
+        with contextlib.suppress(KeyError):
+            if within:
+                save_and_break(db, *within[1:])
+        put_and_break(db, "lost too")
+
+
+def test_a_savepoint_may_fail_alone(path: Path) -> None:
+    with Database(path) as db:
+        with db.transaction():
+            put(db, "outer")
+            with contextlib.suppress(KeyError):
+                save_and_break(db, "in it")
+            with db.savepoint():
+                put(db, "inner")
+        assert names(db) == ["inner", "outer"]
+        with pytest.raises(KeyError):
+            save_and_break(db)
         assert names(db) == ["inner", "outer"]
 
 

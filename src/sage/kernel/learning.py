@@ -41,20 +41,21 @@ def learn_from(
     """Let salient and pattern memory, trust and the evidence of opinions learn, each for itself: where one
     cannot, the others do. Returns the outcomes that were learned."""
     learned: list[Outcome] = []
-    with suppress(SageError):
+    with suppress(SageError), stores.db.savepoint():
         keep_turn(turn.id, turn.brought, stores, lesson.heard, now=now)
     if lesson.refinement is not None:
-        with suppress(SageError):
+        with suppress(SageError), stores.db.savepoint():
             stores.patterns.learn(turn.id, turn.situation.namespace, lesson.refinement)
     for outcome in lesson.outcomes:
         try:
-            if learn(outcome, catalog.get(outcome.candidate), stores):
-                learned.append(outcome)
+            with stores.db.savepoint():
+                if learn(outcome, catalog.get(outcome.candidate), stores):
+                    learned.append(outcome)
         except (SageError, ValueError):
-            with suppress(SageError, ValueError):
+            with suppress(SageError, ValueError), stores.db.savepoint():
                 keep(outcome, catalog.get(outcome.candidate), stores)
     drafts = tuple(draft for draft in lesson.drafts if not draft.remembered)
-    with suppress(SageError, ValueError):
+    with suppress(SageError, ValueError), stores.db.savepoint():
         stores.opinions.learn(
             list(dict.fromkeys(draft.model for draft in drafts)),
             partial(

@@ -77,6 +77,8 @@ class Database:
         """Whether damage was met since it was opened."""
         self._lock = threading.RLock()
         self._depth = 0
+        self._broken = False
+        """Whether a part of the transaction that is open has failed."""
         self._connection: apsw.Connection | None = None
         try:
             with self._translated():
@@ -109,38 +111,77 @@ class Database:
 
     @contextmanager
     def transaction(self, *, write: bool = True) -> Iterator[None]:
-        """All or nothing, and durable on leaving. Nested, it is a savepoint of the outer one.
+        """All or nothing, and durable on leaving. Nested, it is part of the outer one, which cannot be
+        completed any more when a part has failed: see :meth:`savepoint`.
 
         BEGIN IMMEDIATE takes the write lock at once: a transaction that begins by reading and then
         writes could not wait for another writer, because what it has read would be out of date. With
         ``write=False`` it only reads, all of one state, and waits for nobody.
+
+        Raises:
+            StoreError: a part of it failed, though that was passed over.
         """
         with self._lock:
-            depth = self._depth
-            name = f"level_{depth}"
-            self._abandon_leftover(depth)
+            if self._depth:
+                with self._part():
+                    yield
+                return
+            self._abandon_leftover()
+            self._broken = False
             try:
                 # Inside the try: Ctrl-C may come between any two instructions, and a transaction that
                 # stayed open would lock everybody out.
-                self.execute(f"SAVEPOINT {name}" if depth else "BEGIN IMMEDIATE" if write else "BEGIN")
-                self._depth = depth + 1
+                self.execute("BEGIN IMMEDIATE" if write else "BEGIN")
+                self._depth = 1
                 yield
-                self.execute(f"RELEASE {name}" if depth else "COMMIT")
+                if self._broken:
+                    raise StoreError("A part of what was to be stored together failed.", mend="sage doctor")
+                self.execute("COMMIT")
             except BaseException:
-                # A full disk or an I/O error may have rolled back already.
-                if self._connection is not None and self._connection.in_transaction and self._depth > depth:
-                    self.execute(f"ROLLBACK TO {name}" if depth else "ROLLBACK")
-                    if depth:
-                        self.execute(f"RELEASE {name}")
-                self._depth = depth
-                self._abandon_leftover(depth)
+                self._depth = 0
+                self._abandon_leftover()
                 raise
             finally:
-                self._depth = depth
+                self._depth = 0
 
-    def _abandon_leftover(self, depth: int) -> None:
-        """Roll back what an interrupt left open just after BEGIN or in the middle of a rollback."""
-        if depth == 0 and self._connection is not None and self._connection.in_transaction:
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """A part of a transaction that may fail alone: what it did is undone, and the rest goes on. Outside
+        of one it is a transaction."""
+        with self._lock:
+            if not self._depth:
+                with self.transaction():
+                    yield
+                return
+            name = f"level_{self._depth}"
+            try:
+                self.execute(f"SAVEPOINT {name}")
+                with self._part():
+                    yield
+                self.execute(f"RELEASE {name}")
+            except BaseException:
+                # A full disk or an I/O error may have rolled back all of it already.
+                if self._connection is not None and self._connection.in_transaction:
+                    self.execute(f"ROLLBACK TO {name}")
+                    self.execute(f"RELEASE {name}")
+                    self._broken = False
+                raise
+
+    @contextmanager
+    def _part(self) -> Iterator[None]:
+        self._depth += 1
+        try:
+            yield
+        except BaseException:
+            self._broken = True
+            raise
+        finally:
+            self._depth -= 1
+
+    def _abandon_leftover(self) -> None:
+        """Roll back what is open: what failed, or what an interrupt left just after BEGIN or in the middle of
+        a rollback."""
+        if self._connection is not None and self._connection.in_transaction:
             self.execute("ROLLBACK")
 
     def integrity(self) -> str:
@@ -194,7 +235,9 @@ class Database:
             if self.read_only
             else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
         )
-        connection = apsw.Connection(self._name(), flags=flags | apsw.SQLITE_OPEN_URI)
+        connection = apsw.Connection(
+            self._name(), flags=flags | apsw.SQLITE_OPEN_URI, statementcachesize=STATEMENTS
+        )
         self._connection = connection
         connection.set_busy_timeout(int(BUSY_SECONDS * 1000))
         # Nothing has been written so far; a file that is refused here stays as it is, to the byte.

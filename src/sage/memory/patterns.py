@@ -24,6 +24,9 @@ from sage.memory.db import Database
 
 __all__ = ["UNKNOWN", "Expectation", "Judged", "PatternMemory", "Refinement", "Taken"]
 
+History = list[tuple[float, str, float, float]]
+"""Steps as they are stored: see :class:`Taken`."""
+
 Floats = npt.NDArray[np.float64]
 
 NEWEST = 64
@@ -131,13 +134,11 @@ class PatternMemory:
         now = self._clock.time()
         # A clock that has been set back makes nothing count for more.
         weight = np.array([math.exp2(min(0.0, at - now) / self._half_life) for _, at, _ in rows])
-        histories = [
-            [Taken(energy=e, best=b, gain=g, price=p) for e, b, g, p in json.loads(row[2])] for row in rows
-        ]
+        histories: list[History] = json.loads(f"[{','.join(row[2] for row in rows)}]")
         changed = [
             row[0]
             for row, history in zip(rows, histories, strict=True)
-            if len({taken.best for taken in history}) > 1
+            if len({best for _, best, _, _ in history}) > 1
         ]
         found = self._qualities(changed) if changed else {}
         return _summary(histories, weight, [found.get(row[0], {}) for row in rows])
@@ -195,7 +196,7 @@ def _cell(context: Context) -> int:
 
 
 def _summary(
-    histories: Sequence[Sequence[Taken]], weight: Floats, qualities: Sequence[dict[str, float]]
+    histories: Sequence[History], weight: Floats, qualities: Sequence[dict[str, float]]
 ) -> Expectation:
     """``weight`` (turns,); ``qualities`` of each turn's authors, where known."""
     longest = max(len(history) for history in histories)
@@ -204,14 +205,14 @@ def _summary(
     took = np.zeros((len(histories), longest), bool)
     for line, history in enumerate(histories):
         known = qualities[line]
-        for step, taken in enumerate(history):
+        before = history[0][1]
+        for step, (left, best, gain, price) in enumerate(history):
             took[line, step] = True
-            energy[line, step] = taken.energy
-            before = history[max(0, step - 1)].best
-            gain = taken.gain
-            if taken.best != before and taken.best in known and before in known:
-                gain = known[taken.best] - known[before]
-            paid[line, step] = gain - taken.price
+            energy[line, step] = left
+            if best != before and best in known and before in known:
+                gain = known[best] - known[before]
+            paid[line, step] = gain - price
+            before = best
     reached = (weight[:, None] * took).sum(0)
     total = paid.cumsum(1)
     at_best = np.zeros((longest, longest))

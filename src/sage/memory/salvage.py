@@ -130,7 +130,7 @@ def _store(new: Database, table: str, columns: list[str], batch: list[tuple[Any,
         for row in batch:
             for form in (row, _without(row, turn + 1)) if turn >= 0 else (row,):
                 try:
-                    with new.transaction():
+                    with new.savepoint():
                         new.execute(sql, form)
                 except StoreError:
                     continue

@@ -84,7 +84,21 @@ def plain(value: Any) -> Any:
 
 def to_json(value: Any) -> str:
     """A value as :func:`plain` JSON."""
-    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain_here)
+    except (ValueError, TypeError):  # numbers that are none, or keys that are no text
+        return json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
+
+
+def _plain_here(value: Any) -> Any:
+    """One level of :func:`plain`, for what JSON does not know."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, set | frozenset):
+        return sorted(plain(item) for item in value)
+    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def _load(text: str | None) -> dict[str, Any]:
