@@ -235,9 +235,7 @@ class Database:
             if self.read_only
             else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
         )
-        connection = apsw.Connection(
-            self._name(), flags=flags | apsw.SQLITE_OPEN_URI, statementcachesize=STATEMENTS
-        )
+        connection = apsw.Connection(self._name(), flags=flags | apsw.SQLITE_OPEN_URI)
         self._connection = connection
         connection.set_busy_timeout(int(BUSY_SECONDS * 1000))
         # Nothing has been written so far; a file that is refused here stays as it is, to the byte.
