@@ -25,12 +25,14 @@ PEOPLE = ("Anna", "Boris", "Chidi", "Dana", "Emre", "Freya", "Goran", "Hana", "I
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kind:
-    """A kind of fact: wordings of telling it, of correcting it, of wishing it, of asking for it."""
+    """A kind of fact: wordings of telling it, of correcting it, of correcting it in words that nothing was
+    tuned on (``held_out``), of wishing it, of asking for it."""
 
     name: str
     values: tuple[str, ...]
     told: tuple[str, ...]
     changed: tuple[str, ...]
+    held_out: tuple[str, ...]
     wished: tuple[str, ...]
     asked: tuple[str, ...]
 
@@ -48,6 +50,10 @@ KINDS = (
             "We moved last week, I live in {} these days.",
             "I gave up the old flat, my place is in {} now.",
         ),
+        held_out=(
+            "We finally left, the keys to the house in {} are ours.",
+            "Update your address book: {} since Friday.",
+        ),
         wished=("I would love to see {} one day.", "My cousin is visiting {} in spring."),
         asked=("Where does {who} live?", "In which city is {who}'s home?", "What town did {who} settle in?"),
     ),
@@ -60,6 +66,10 @@ KINDS = (
             "They hired me as a {}.",
         ),
         changed=("I quit the old job, now I work as a {}.", "A new job since Monday: I am a {}."),
+        held_out=(
+            "Left the old place on Friday. Next week I begin as a {}.",
+            "You are talking to a {} as of this week!",
+        ),
         wished=("My neighbour is a {}, I admire that.", "As a child I wanted to be a {}."),
         asked=("What does {who} do for a living?", "What is {who}'s job?", "As what does {who} work?"),
     ),
@@ -74,6 +84,10 @@ KINDS = (
         changed=(
             "We gave the old pet away and have a {} instead.",
             "Our new animal is a {}, the other one died.",
+        ),
+        held_out=(
+            "The kids talked me into a {} after we lost the last one.",
+            "There is a {} in our kitchen since the old one ran away.",
         ),
         wished=("I saw a {} in the park, so funny.", "A friend talks of buying a {}."),
         asked=(
@@ -91,6 +105,10 @@ KINDS = (
             "I play the {} in a small band.",
         ),
         changed=("I sold my instrument and took up the {} instead.", "I switched, now I play the {}."),
+        held_out=(
+            "Band news: they have me on the {} from this autumn.",
+            "The old one hangs on the wall, it is the {} for me this year.",
+        ),
         wished=("The {} in that song is lovely.", "We heard somebody play the {} in the street."),
         asked=(
             "Which instrument does {who} play?",
@@ -116,6 +134,10 @@ KINDS = (
             "I went off it, my favourite dish is {} now.",
             "These days I like to eat {} more than anything.",
         ),
+        held_out=(
+            "Forget what I said, {} beats it by far.",
+            "Since the trip I only want {}, I cannot see the other dish any more.",
+        ),
         wished=("They served {} at the office party.", "My aunt cooked {} on Sunday."),
         asked=(
             "What is {who}'s favourite food?",
@@ -132,6 +154,10 @@ KINDS = (
             "The dentist booked me in for {}.",
         ),
         changed=("The dentist called, the appointment moved to {}.", "They shifted my dentist visit to {}."),
+        held_out=(
+            "The dentist cannot make it, so I go on {} after all.",
+            "My dentist visit will be on {}, not as planned.",
+        ),
         wished=("The fair opens on {}, I heard.", "School starts again on {}."),
         asked=(
             "When is {who}'s dentist appointment?",
@@ -146,6 +172,10 @@ KINDS = (
         changed=(
             "I traded the old one in and drive a {} now.",
             "The garage sold me a {}, the other car is gone.",
+        ),
+        held_out=(
+            "The old car did not pass inspection, so it is a {} for us.",
+            "Picked up my {} yesterday, goodbye to the old car.",
         ),
         wished=("A {} blocked our street this morning.", "My boss got a {}."),
         asked=("What car does {who} drive?", "Which car belongs to {who}?", "What vehicle does {who} own?"),
@@ -212,8 +242,9 @@ class Told:
     absent: tuple[str, ...]
 
 
-def tell(*, seed: int, turns: int = 400, name: str = "") -> Told:
-    """A conversation of two people, about ``turns`` messages long."""
+def tell(*, seed: int, turns: int = 400, name: str = "", held_out: bool = False) -> Told:
+    """A conversation of two people, about ``turns`` messages long; with ``held_out``, corrected in the words
+    that nothing was tuned on."""
     draw = random.Random(seed)  # noqa: S311
     people = draw.sample(PEOPLE, 2)
     plan = [
@@ -226,7 +257,8 @@ def tell(*, seed: int, turns: int = 400, name: str = "") -> Told:
     while waiting:
         entry = draw.choice(waiting)
         who, kind, values, first = entry
-        text = draw.choice(kind.told if first else kind.changed).format(values.pop(0))  # type: ignore[attr-defined]
+        changed = kind.held_out if held_out else kind.changed  # type: ignore[attr-defined]
+        text = draw.choice(kind.told if first else changed).format(values.pop(0))  # type: ignore[attr-defined]
         place = next(places)
         events[place] = (str(who), text)
         told.setdefault((str(who), kind.name), []).append(place)  # type: ignore[attr-defined]

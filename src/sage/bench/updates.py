@@ -21,29 +21,40 @@ __all__ = ["measure_updates"]
 
 DEEP = 20
 
+FIRST_SEED = 5000
+"""No seed from here on was used for tuning."""
+
 
 def measure_updates(
     *, seeds: int, turns: int, home: Path, progress: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    """A row for recall with and one for recall without the sentence model.
+    """A row for recall with and one for recall without the sentence model, each for corrections in the words
+    that recall was tuned on (with other seeds) and in words that it was not.
 
     ``newest first``: of facts that were corrected, the share whose newest telling ranks above every older
     one; ``found``: the newest telling is among the first 10. ``precision`` and ``recall`` of abstaining: of
     the questions it abstained from, those that nobody told the answer of; and of those, how many it abstained
     from. ``wrongly silent``: the share of answerable questions it abstained from.
     """
-    told = [tell(seed=1000 + seed, turns=turns, name=f"updates-{seed}") for seed in range(seeds)]
     rows = []
     with tempfile.TemporaryDirectory() as folder, Database(Path(folder) / "sage.db") as db:
-        ids = [PassageStore(db).add_many(each.conversation.said) for each in told]
         recalls = {"sage, words": Recall(db)}
         if why_no_minilm(home):
             progress("without the sentence model: it is not on this machine")
         else:
             recalls["sage"] = Recall(db, MiniLM(home))
-            while made := recalls["sage"].catch_up(limit=500):
+        for wordings in ("known", "held out"):
+            held_out = wordings == "held out"
+            told = [
+                tell(seed=FIRST_SEED + seed, turns=turns, name=f"{wordings} {seed}", held_out=held_out)
+                for seed in range(seeds)
+            ]
+            ids = [PassageStore(db).add_many(each.conversation.said) for each in told]
+            while "sage" in recalls and (made := recalls["sage"].catch_up(limit=500)):
                 progress(f"read {made} messages")
-        rows += [_row(name, recall, told, ids) for name, recall in recalls.items()]
+            rows += [
+                {"wordings": wordings, **_row(name, recall, told, ids)} for name, recall in recalls.items()
+            ]
     return rows
 
 

@@ -38,9 +38,14 @@ _WHEN = re.compile(
 )
 _CHANGE = re.compile(
     r"\b(?:nowadays|these days|from now on|no longer|any ?more|instead|correction|changed|moved|switched"
-    r"|replaced|shifted|postponed|rescheduled|updated|gave up|sold|quit)\b"
+    r"|replaced|shifted|postponed|rescheduled|cancelled|called off|updated|turned out|got rid of|took up"
+    r"|went off|gave (?:\w+ ){0,3}(?:up|away)|stopped|sold|traded|quit|retired|broke up|divorced|is gone"
+    r"|passed away|died)\b"
 )
-_PAST = re.compile(r"\b(?:first|originally|initially|used to|before|previous(?:ly)?|earlier|formerly|old)\b")
+_PAST = re.compile(
+    r"\b(?:did|was|were|had|(?:has|have) been|first|originally|initially|used to|before|previous(?:ly)?"
+    r"|earlier|formerly|old)\b"
+)
 _YEAR = re.compile(r"\b(?:19|20)\d\d\b")
 _DAY = re.compile(r"\b(\d{1,2})(?:st|nd|rd|th)?\b(?!\s*(?:years|months|weeks|days|people|times))")
 
@@ -78,7 +83,8 @@ class Glance:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
     """A question: its ``terms`` in order, whom its words may name, whether it asks for a time or for what was
-    once so, whether it speaks of the asker, and the months (1..12), years and days it names."""
+    or happened (not for how things are), whether it speaks of the asker, and the months (1..12), years and
+    days it names."""
 
     terms: tuple[str, ...]
     words: tuple[str, ...]

@@ -28,6 +28,11 @@ MOST_PIECES = 96
 """Of one message; the sentence model reads about 500 characters of it."""
 
 
+TELLING = 3
+"""Pieces by which two messages are held against each other: two that tell of one thing share these, whatever
+else they say."""
+
+
 class TokenEmbedder(Protocol):
     """What :class:`sage.memory.minilm.MiniLM` offers."""
 
@@ -46,6 +51,8 @@ class Meaning:
     def __init__(self, db: Database, embedder: TokenEmbedder) -> None:
         self._db = db
         self._embedder = embedder
+        self._width = 0
+        """Numbers of a piece, known since something was asked."""
 
     def catch_up(self, *, limit: int, namespace: str | None = None) -> int:
         """Make the codes of up to ``limit`` passages that have none, newest first (about 7 ms each); returns
@@ -82,7 +89,7 @@ class Meaning:
         held = [row for row, ident in enumerate(ids) if found.get(ident)]
         if not held:
             return result
-        width = wanted.shape[1]
+        width = self._width = wanted.shape[1]
         codes = np.frombuffer(b"".join(found[ids[row]] for row in held), np.uint8).reshape(-1, width // 8)
         columns = np.ascontiguousarray(_words(codes).T)
         sizes = np.array([len(found[ids[row]]) * 8 // width for row in held])
@@ -94,6 +101,25 @@ class Meaning:
             nearest = np.minimum.reduceat(differ, starts)
             # The angle between two vectors is the share of their signs that differ (Charikar 2002).
             result[held, piece] = np.cos(np.pi * nearest / width)
+        return result
+
+    def alike(self, some: Sequence[int], others: Sequence[int]) -> Floats:
+        """(len(some), len(others)): how much of what a passage says best another says too, the mean of its
+        ``TELLING`` nearest pieces, about -1..1; NaN where one has no codes."""
+        result = np.full((len(some), len(others)), np.nan, np.float32)
+        found = self._codes_of([*some, *others])
+        held = [row for row, ident in enumerate(others) if found.get(ident)]
+        if not held or not self._width:
+            return result
+        packed = [_signs(found[others[row]], self._width) for row in held]
+        pieces = np.concatenate(packed)
+        starts = np.concatenate([[0], np.cumsum([len(part) for part in packed])[:-1]])
+        for row, ident in enumerate(some):
+            if found.get(ident):
+                own = _signs(found[ident], self._width)
+                agree = np.maximum.reduceat(own @ pieces.T, starts, axis=1) / pieces.shape[1]
+                near = np.cos(np.pi * (1.0 - agree) / 2.0)
+                result[row, held] = np.sort(near, axis=0)[-TELLING:].mean(0)
         return result
 
     def _codes_of(self, ids: Sequence[int]) -> dict[int, bytes]:
@@ -109,6 +135,12 @@ class Meaning:
 def _codes(pieces: Sequence[str], vectors: Floats) -> bytes:
     said = _telling(pieces, STOP) or list(range(len(pieces)))
     return np.packbits(vectors[said[:MOST_PIECES]] > 0, axis=1).tobytes()
+
+
+def _signs(codes: bytes, width: int) -> Floats:
+    """(pieces, width) of -1 and 1."""
+    bits = np.unpackbits(np.frombuffer(codes, np.uint8).reshape(-1, width // 8), axis=1)
+    return bits.astype(np.float32) * 2.0 - 1.0
 
 
 def _telling(pieces: Sequence[str], skip: frozenset[str]) -> list[int]:

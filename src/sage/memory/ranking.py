@@ -12,10 +12,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from sage.memory.index import ASKS, CHANGE, FIRST_PERSON, NAMES_AT, TIME, Index
+from sage.memory.index import ASKS, FIRST_PERSON, NAMES_AT, TIME, Index
 from sage.memory.lexical import Asked
 
-__all__ = ["Floats", "around", "lexical_scores", "newer_first", "score"]
+__all__ = ["Floats", "around", "lexical_scores", "score"]
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int64]
@@ -42,11 +42,6 @@ WEIGHTS = {
 }
 """``lexical`` and ``session`` are shares of the question's words (0..1), ``meaning`` a difference of cosines,
 ``length`` counts e-folds, ``names`` up to three, the others are yes or no."""
-
-
-ABOUT_AS_WELL, CORRECTS = 0.2, 3.0
-"""How much worse a later message may fit and still come before an earlier one. More finds more corrections
-and puts more answers behind what was said later."""
 
 
 def lexical_scores(index: Index, asked: Asked) -> tuple[Floats, float, float]:
@@ -77,28 +72,6 @@ def lexical_scores(index: Index, asked: Asked) -> tuple[Floats, float, float]:
         most += idf
         total += np.float32(idf) * date
     return total, most, most + missing * unknown
-
-
-def newer_first(index: Index, rows: Ints, scores: Floats, most: int) -> Floats:
-    """The scores, with that of a message among the ``most`` best lifted just above an older one of the same
-    speaker that it may correct: one from another session that fits about as well, or any where it says that
-    something changed and fits not much worse."""
-    best = np.argsort(-scores, kind="stable")[:most]
-    records = index.records[rows[best]]
-    was, result = scores[best], scores.copy()
-    newer = records["id"][None, :] < records["id"][:, None]  # [later, earlier]
-    same = records["speaker"][None, :] == records["speaker"][:, None]
-    elsewhere = records["session"][None, :] != records["session"][:, None]
-    changes = (records["traits"] & CHANGE > 0)[:, None]
-    reach = np.where(changes, CORRECTS, np.where(elsewhere, ABOUT_AS_WELL, 0.0))
-    gap = was[None, :] - was[:, None]
-    beaten = np.where(newer & same & (gap >= 0) & (gap < reach), was[None, :], -np.inf).max(
-        1, initial=-np.inf
-    )
-    lifted = beaten > -np.inf
-    ages = np.argsort(np.argsort(records["id"]))
-    result[best[lifted]] = beaten[lifted] + np.float32(1e-3) * (1 + ages[lifted])
-    return result
 
 
 def _dates(index: Index, asked: Asked) -> list[Floats]:

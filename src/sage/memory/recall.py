@@ -14,12 +14,13 @@ import numpy as np
 
 from sage.errors import SageError
 from sage.memory import lexical
+from sage.memory.correction import newer_first
 from sage.memory.db import Database
 from sage.memory.index import Index, Ints
 from sage.memory.meaning import Meaning, TokenEmbedder
 from sage.memory.passages import DEFAULT_NAMESPACE, Passage, PassageStore
 from sage.memory.quoting import quoted
-from sage.memory.ranking import Floats, lexical_scores, newer_first, score
+from sage.memory.ranking import Floats, lexical_scores, score
 from sage.memory.verbatim import VerbatimStore
 from sage.types import Message
 
@@ -214,7 +215,8 @@ class Recall:
             meaning = self._fit(question, asked, speakers, ids.tolist())
             scores = score(index, asked, rows, share, meaning, who=speakers & named)
             if not asked.past:
-                scores = newer_first(index, rows, scores, most)
+                alike = None if self._meaning is None else self._meaning.alike
+                scores = newer_first(index, rows, scores, alike)
             order = np.argsort(-scores, kind="stable")[:most]
             fit = None if meaning is None else float(np.nan_to_num(meaning[order[:BEST]]).mean(1).max())
             return Ranking(
