@@ -86,10 +86,15 @@ def test_rows_of_memory(home: Path) -> None:
 
 
 def test_rows_of_updates(home: Path) -> None:
-    (row,) = measure_updates(seeds=2, turns=200, home=home, progress=quiet)
-    assert row["absent"] == 12
-    assert 0 < row["newest first"] <= 100
-    assert row["recall"] > 50
+    rows = measure_updates(seeds=2, turns=200, home=home, progress=quiet)
+    assert [(row["wordings"], row["index"]) for row in rows] == [
+        ("known", "sage, words"),
+        ("held out", "sage, words"),
+    ]
+    for row in rows:
+        assert row["absent"] == 12
+        assert 0 < row["newest first"] <= 100
+        assert row["recall"] > 50
 
 
 def test_rows_of_growth(home: Path) -> None:

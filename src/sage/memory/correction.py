@@ -35,8 +35,8 @@ AS_WELL, SAME = 0.2, 0.92
 """One from another session that says nothing of a change does where it fits about as well and says nearly the
 same."""
 
-UNSEEN = 3.0
-"""``CORRECTS`` where it is not known how alike they are."""
+UNSEEN, TIE = 3.0, 0.01
+"""``CORRECTS`` and ``AS_WELL`` where it is not known how alike they are."""
 
 
 def newer_first(index: Index, rows: Ints, scores: Floats, alike: Alike | None) -> Floats:
@@ -56,7 +56,7 @@ def newer_first(index: Index, rows: Ints, scores: Floats, alike: Alike | None) -
         likeness[later] = alike(ids[later].tolist(), ids.tolist())
     unknown = np.isnan(likeness)
     corrects = changes & np.where(unknown, gap < UNSEEN, likeness >= ABOUT_IT)
-    corrects |= restates & (likeness >= SAME)
+    corrects |= restates & np.where(unknown, gap < TIE, likeness >= SAME)
     beaten = np.where(corrects, was[None, :], -np.inf).max(1, initial=-np.inf)
     lifted = beaten > -np.inf
     result = scores.copy()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from sage.errors import SageError
 from sage.events import EventBus
 from sage.hardware.pressure import PressureGauge
 from sage.hardware.probe import Memory
+from sage.kernel.alive import Alive
 from sage.kernel.candidates import Found
 from sage.kernel.choosing import Surroundings
 from sage.kernel.drafting import ATTENTION_S
@@ -40,6 +42,9 @@ from sage.types import Message, MetabolicState, Outcome
 from sage.zoo.host import Host
 
 __all__ = ["Done", "Life", "play"]
+
+NEVER = threading.Event()
+"""Nobody stops these lives."""
 
 START = 1_767_571_200.0
 """A Monday, in seconds since the epoch."""
@@ -96,8 +101,9 @@ def play(asks: Sequence[Ask], variant: Variant, *, seed: int) -> Life:
     comes = {session: START + mine[0].at for session, mine in waiting.items()}
     with tempfile.TemporaryDirectory() as folder, _kernel(Path(folder), asks, variant, clock, seed) as made:
         kernel, host = made
+        alive = Alive(kernel)
         while comes:
-            _wait(kernel, clock, min(comes.values()) - clock.monotonic())
+            _wait(kernel, alive, clock, min(comes.values()) - clock.monotonic())
             session = _next(kernel, clock.monotonic(), waiting, comes)
             ask, came = waiting[session].pop(0), comes.pop(session)
             life.done.append(_asked(kernel, host, clock, ask, came=came, seed=seed))
@@ -164,8 +170,8 @@ def _rated(reply: Reply, right: bool, clock: FakeClock) -> Outcome:
     )
 
 
-def _wait(kernel: Kernel, clock: FakeClock, seconds: float) -> None:
-    """Time passes; the states follow, as in a kernel that is kept alive."""
+def _wait(kernel: Kernel, alive: Alive, clock: FakeClock, seconds: float) -> None:
+    """Time passes; the states follow, and idle time becomes sleep, as in a kernel that is kept alive."""
     chosen = kernel.settings.metabolism
     for mark in (chosen.rest_after_s + 1.0, chosen.dream_after_s + 1.0, float("inf")):
         if seconds <= 0.0:
@@ -173,7 +179,7 @@ def _wait(kernel: Kernel, clock: FakeClock, seconds: float) -> None:
         step = min(seconds, mark)
         clock.advance(step)
         seconds -= step
-        kernel.vitals.update(backlog=0)
+        alive.look(NEVER)
 
 
 @contextmanager

@@ -156,6 +156,11 @@ VARIANTS = (
         ),
     ),
     Variant(
+        name="no patterns",
+        meaning="earlier refinements limit nothing, and no answer is given again (memory.patterns = false)",
+        settings=_with("memory", patterns=False),
+    ),
+    Variant(
         name="ATP unlimited",
         meaning="nothing is ever too dear: a balance and grants without end",
         settings=_with("atp", capacity=BOUNDLESS, grant=BOUNDLESS),
