@@ -38,6 +38,8 @@ bench: $(VENV)/.dev  ## measure again what the README shows (docs/bench), then r
 	$(BIN)/python -m sage.bench.zoo.matrix docs/bench/zoo.json
 	$(BIN)/sage bench answers --json docs/bench/answers.json
 	$(BIN)/sage bench kernel --json docs/bench/kernel.json
+	$(BIN)/sage bench ledger --json docs/bench/ledger.json
+	$(BIN)/sage bench updates --json docs/bench/updates.json
 	$(BIN)/sage bench select --json docs/bench/select.json
 	$(BIN)/sage bench drift --json docs/bench/drift.json
 	$(BIN)/sage bench collapse --json docs/bench/collapse.json

@@ -124,7 +124,9 @@ class SelectorSettings(_Section):
 class IrpSettings(_Section):
     """Refinement: how good is good enough, and how far to go for it."""
 
-    max_steps: int = Field(3, ge=1, le=100, description="The most drafts for one answer.")
+    max_steps: int = Field(
+        3, ge=1, le=100, description="The most drafts for one answer; FOCUS allows twice as many, REST fewer."
+    )
     accept_energy: float = Field(
         0.3,
         ge=0,

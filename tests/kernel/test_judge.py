@@ -102,3 +102,15 @@ def test_the_same_outcome_has_the_same_id(turn: Turn) -> None:
     assert one.event_id == again.event_id
     others = [outcome(turn, "b", 0.0, "user", 1.0), outcome(turn, "a", 0.0, "verifier", 1.0)]
     assert one.event_id not in [other.event_id for other in others]
+
+
+@pytest.mark.parametrize(
+    "text", ["I don\u2019t know.", "I do not know", "Sorry, I cannot answer that.", "Unknown"]
+)
+def test_that_two_do_not_know_speaks_for_neither(turn: Turn, text: str) -> None:
+    assert judged(turn, draft("a", text), draft("b", text)) == {}
+
+
+@pytest.mark.parametrize("text", ["Unknown Pleasures", "I know: Paris", "No"])
+def test_what_says_something_may_agree(turn: Turn, text: str) -> None:
+    assert set(judged(turn, draft("a", text), draft("b", text))) == {"a", "b"}

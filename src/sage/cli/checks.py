@@ -212,7 +212,7 @@ def check_database(path: Path) -> Check:
             name="database",
             status="FAIL",
             detail=f"{path} is damaged: {first}{more}",
-            mend=f"mv {quote(str(path))} {quote(str(path) + '.bad')}",
+            mend="sage memory repair",
         )
     return Check(name="database", status="OK", detail=f"schema version {version}, integrity ok")
 

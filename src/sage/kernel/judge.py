@@ -6,13 +6,20 @@ Owns: turning drafts into outcomes. Must not know: what trust does with them.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 
 from sage.irp.plugins.language import Draft, Drafts, likeness
 from sage.kernel.turn import Turn
 from sage.types import Outcome, OutcomeSource
 
-__all__ = ["alike", "comparable", "judge", "outcome"]
+__all__ = ["alike", "comparable", "judge", "outcome", "passes"]
+
+_PASSES = re.compile(
+    r"(?:sorry[,.]? )?(?:but )?(?:i|we) (?:(?:do not|don't|cannot|can't|could not|couldn't) "
+    r"(?:really |actually )?(?:know|say|tell|answer|help|find)|am not sure|have no (?:idea|information))"
+    r"|i'm (?:not sure|sorry|afraid|unable)|(?:no idea|not sure|unknown|n/?a|no answer)\W*$"
+)
 
 COMPARABLE = 80
 """Characters. Longer answers never agree word for word, though both be right."""
@@ -28,8 +35,9 @@ def judge(
     """One outcome for each model whose first draft can be judged.
 
     By the caller's verifier, where there is one; else by saying the same as another model, where answers are
-    short enough to be compared. A schema that was kept says nothing: the grammar sees to that.
-    A schema that was not kept, by a model that ended of itself, is that model's failure.
+    short enough to be compared and say something: that two do not know speaks for neither. A schema that was
+    kept says nothing: the grammar sees to that. A schema that was not kept, by a model that ended of itself,
+    is that model's failure.
     """
     first: dict[str, Draft] = {}
     for draft in drafts:
@@ -44,9 +52,14 @@ def judge(
                 outcomes.append(outcome(turn, model, quality, "verifier", now))
         elif not draft.valid and draft.completion.finish_reason == "stop":
             outcomes.append(outcome(turn, model, 0.0, "verifier", now))
-        elif any(alike(text, peer) for peer in peers):
+        elif not passes(text) and any(alike(text, peer) for peer in peers):
             outcomes.append(outcome(turn, model, 1.0, "agreement", now))
     return tuple(outcomes)
+
+
+def passes(text: str) -> bool:
+    """Whether an answer only says that its author has none (in English)."""
+    return comparable(text) and _PASSES.match(text.strip().lower().replace("\u2019", "'")) is not None
 
 
 def comparable(text: str) -> bool:
