@@ -133,11 +133,12 @@ class Printer:
             place = list(self._drafts).index(reply.draft)
             notes().print(f"— the {_ordinal(place)} answer is kept.", style="dim", markup=False)
         doubts = _doubts(reply)
-        recalled = len(reply.irp["recalled"])
+        recalled, again = len(reply.irp["recalled"]), reply.irp["remembered"]
+        brought = [f"recalled {recalled} message{'s' * (recalled > 1)}"] if recalled else []
         told = (
             reply.model,
             *doubts,
-            *([f"recalled {recalled} message{'s' * (recalled > 1)}"] if recalled else []),
+            *([f"as in {again}"] if again else brought),
             human_seconds(reply.usage["wall_s"]),
             *([f"{reply.atp['spent']:.1f} ATP"] if reply.atp else ["not kept"]),
             f"sage trust explain {reply.turn_id}",
