@@ -31,12 +31,11 @@ CORRECTS, ABOUT_IT = 8.0, 0.55
 """A message that says that something changed corrects an earlier one of the same speaker that fits better by
 this much at most, where the two are at least so alike."""
 
-AS_WELL, SAME = 0.2, 0.92
-"""One from another session that says nothing of a change does where it fits about as well and says nearly the
-same."""
+UNSEEN = 3.0
+"""``CORRECTS`` where it is not known how alike they are."""
 
-UNSEEN, TIE = 3.0, 0.01
-"""``CORRECTS`` and ``AS_WELL`` where it is not known how alike they are."""
+TIE = 0.01
+"""One from another session that says nothing of a change does where it fits just as well."""
 
 
 def newer_first(index: Index, rows: Ints, scores: Floats, alike: Alike | None) -> Floats:
@@ -49,14 +48,12 @@ def newer_first(index: Index, rows: Ints, scores: Floats, alike: Alike | None) -
     older = (ids[None, :] < ids[:, None]) & (records["speaker"][None, :] == records["speaker"][:, None])
     changes = older & (records["traits"] & CHANGE > 0)[:, None] & (gap >= 0) & (gap < CORRECTS)
     restates = older & (records["session"][None, :] != records["session"][:, None])
-    restates &= (gap >= 0) & (gap < AS_WELL)
+    restates &= (gap >= 0) & (gap < TIE)
     likeness = np.full(gap.shape, np.nan, np.float32)
-    later = np.flatnonzero((changes | restates).any(1))
+    later = np.flatnonzero(changes.any(1))
     if alike is not None and len(later):
         likeness[later] = alike(ids[later].tolist(), ids.tolist())
-    unknown = np.isnan(likeness)
-    corrects = changes & np.where(unknown, gap < UNSEEN, likeness >= ABOUT_IT)
-    corrects |= restates & np.where(unknown, gap < TIE, likeness >= SAME)
+    corrects = restates | changes & np.where(np.isnan(likeness), gap < UNSEEN, likeness >= ABOUT_IT)
     beaten = np.where(corrects, was[None, :], -np.inf).max(1, initial=-np.inf)
     lifted = beaten > -np.inf
     result = scores.copy()

@@ -100,7 +100,7 @@ class _RandomSalience(_EvenSalience):
 
     def hear(self, ids: Sequence[int], *, contexts: Mapping[int, Context] = NOTHING) -> list[Salience]:
         del contexts
-        for ident in ids:
+        for ident in set(ids).difference(self._lots, self._gone):
             self._lots[ident] = self._draw.random()
             if len(self._lots) > self._most:
                 last = min(self._lots, key=self._lots.__getitem__)
