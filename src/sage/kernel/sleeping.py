@@ -37,6 +37,9 @@ LOOKED_AT = 2000
 FOLDED_AFTER_S = 7 * 86_400.0
 """Ledger entries are kept one by one for so long."""
 
+COMPACTED = 100_000_000
+"""Bytes in use up to which the file is written anew: about a second."""
+
 REPEATED = 5
 """Questions that a report names, those asked most often."""
 
@@ -226,10 +229,11 @@ class Sleep:
             yield went.papers + went.turns + went.passages
 
     def _tidy(self) -> Iterator[int]:
-        """The file is written anew only where more of it is free than used: that takes long and much room."""
+        """The file is written anew only where more of it is free than used, and while that is quick: others
+        wait meanwhile. Free parts of a large file are used again."""
         if self._stores.kept:
             self._stores.db.checkpoint()
             used, free = self._stores.db.bytes()
-            if free > used:
+            if used < free and used < COMPACTED:
                 self._stores.db.compact()
                 yield free
