@@ -11,10 +11,10 @@ import pytest
 
 from sage.clock import FakeClock
 from sage.config import Settings
-from sage.errors import HomeInUse
+from sage.errors import HomeInUse, StoreError
 from sage.kernel.alive import RETRY_S, Alive, only_one
 from sage.kernel.session import open_kernel
-from sage.kernel.sleeping import Report, backlog
+from sage.kernel.sleeping import COUNTED, Report, backlog
 from sage.kernel.tick import Kernel
 from sage.memory.passages import Said
 from sage.types import Message, Situation
@@ -112,12 +112,10 @@ def test_sleep_ends_for_a_request(body: Body, monkeypatch: pytest.MonkeyPatch) -
         body.live(10)
     assert time.perf_counter() - asked[0] < 0.25
     assert not body.reports[-1].ended
-    assert backlog(body.kernel.stores.db) == 3000
+    assert backlog(body.kernel.stores.db) == COUNTED
 
 
 def test_after_a_failure_it_waits_before_it_sleeps_again(body: Body, monkeypatch: pytest.MonkeyPatch) -> None:
-    from sage.errors import StoreError
-
     body.say(3)
     tries: list[int] = []
 
@@ -131,6 +129,34 @@ def test_after_a_failure_it_waits_before_it_sleeps_again(body: Body, monkeypatch
     assert body.states[-1] == "REST", "DREAM is left"
     body.live(2 * RETRY_S)
     assert len(tries) > 1
+
+
+def test_a_turn_whose_process_was_killed_keeps_nobody_awake(body: Body) -> None:
+    body.begin("turn-1")
+    body.kernel.stores.db.execute("UPDATE turns SET pid = 4194304")  # above every process id
+    body.say(3)
+    body.live(1800)
+    assert body.states[-2:] == ["DREAM", "REST"]
+    assert body.kernel.store.turn("turn-1").status == "abandoned"
+
+
+def test_a_failing_database_is_waited_for(
+    body: Body, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("sage.kernel.alive.FAILED_S", 0.01)
+    monkeypatch.setattr("sage.kernel.alive.POLL_S", 0.01)
+    looks: list[int] = []
+
+    def look(stop: threading.Event) -> None:
+        looks.append(1)
+        if len(looks) == 1:
+            raise StoreError("It is locked.")
+        stop.set()
+
+    monkeypatch.setattr(body.alive, "look", look)
+    body.alive.run(body.stop)
+    assert len(looks) == 2
+    assert "It is locked." in caplog.text
 
 
 def test_one_loop_for_a_home(home: Path) -> None:

@@ -96,6 +96,46 @@ def test_nobody_judged_it_or_patterns_are_off(make_card: MakeCard, make_kernel: 
     assert kernel.tick(ask(session="two")).irp["remembered"] is None
 
 
+def test_a_conversation_that_does_not_fit_is_still_one(
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = make_kernel(make_card("a", script={"answer": "Shakespeare"}), settings=settings())
+    kernel.tick(ask(session="one", verify=right))
+    kernel.tick(ask("Something else", session="two"))
+    monkeypatch.setattr("sage.kernel.remembering.recall_session", lambda *_, **__: ())
+    reply = kernel.tick(ask(session="two"))
+    assert reply.irp["remembered"] is None
+
+
+def test_nothing_is_given_again_where_memory_was_not_looked_through(
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = make_kernel(make_card("a", script={"answer": "Shakespeare"}), settings=settings())
+    kernel.tick(ask(session="one", verify=right))
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise StoreError("The disk failed.")
+
+    monkeypatch.setattr(kernel.stores.recall, "recall", fail)
+    assert kernel.tick(ask(session="two")).irp["remembered"] is None
+
+
+def test_nobody_is_trusted_more_for_an_answer_that_is_given_again(
+    make_card: MakeCard, make_kernel: MakeKernel, ask: Ask
+) -> None:
+    kernel = make_kernel(make_card("a", script={"answer": "Shakespeare"}), settings=settings())
+    kernel.tick(ask(session="one", verify=right))
+    again = kernel.tick(ask(session="two", verify=right))
+    assert again.irp["remembered"]
+    assert again.outcomes == ()
+    kernel.tick(ask(session="three", verify=wrong))
+    assert kernel.tick(ask(session="four")).irp["remembered"] is None, "a verifier took it back"
+    with kernel.trust.book() as book:
+        row = book.row("a")
+    assert row is not None
+    assert row.events == 2
+
+
 def test_a_later_bad_word_takes_it_back(make_card: MakeCard, make_kernel: MakeKernel, ask: Ask) -> None:
     kernel = make_kernel(make_card("a", script={"answer": "Marlowe"}), settings=settings())
     first = kernel.tick(ask(session="one", verify=right))

@@ -324,6 +324,36 @@ def test_a_savepoint_may_fail_alone(path: Path) -> None:
         assert names(db) == ["inner", "outer"]
 
 
+def fail_before_a_savepoint_that_fails(db: Database) -> None:
+    with db.transaction():
+        with contextlib.suppress(KeyError):
+            put_and_break(db, "half")
+        with contextlib.suppress(KeyError):
+            save_and_break(db)
+
+
+def test_a_savepoint_does_not_pardon_what_failed_before(path: Path) -> None:
+    with Database(path) as db:
+        with pytest.raises(StoreError, match="A part"):
+            fail_before_a_savepoint_that_fails(db)
+        assert names(db) == []
+
+
+def lose_the_transaction(db: Database) -> None:
+    with db.transaction():
+        put(db, "lost")
+        db.execute("ROLLBACK")  # as SQLite does by itself on a full disk
+        with contextlib.suppress(StoreError), db.savepoint():
+            put(db, "alone")
+
+
+def test_after_a_rollback_by_sqlite_nothing_of_the_rest_is_kept(path: Path) -> None:
+    with Database(path) as db:
+        with pytest.raises(StoreError, match="A part"):
+            lose_the_transaction(db)
+        assert names(db) == []
+
+
 def test_read_only_reads_and_refuses_to_write(path: Path) -> None:
     with pytest.raises(StoreError, match="does not exist"):
         Database(path, read_only=True)

@@ -12,7 +12,7 @@ from sage.clock import FakeClock
 from sage.economy.context import Context
 from sage.memory.db import Database
 from sage.memory.passages import PassageStore
-from sage.memory.patterns import NEEDED, NEWEST, PatternMemory, Refinement, Taken
+from sage.memory.patterns import BELIEVED_DAYS, GIVEN_AGAIN, NEEDED, NEWEST, PatternMemory, Refinement, Taken
 from sage.memory.verbatim import VerbatimStore
 from sage.types import Message, Outcome, Situation
 
@@ -44,6 +44,7 @@ class Home:
         cell: int = 1,
         namespace: str = "me",
         question: str | None = None,
+        plugin: str = "language",
         answer: str = "An answer",
         **qualities: float,
     ) -> str:
@@ -66,7 +67,7 @@ class Home:
         self.patterns.learn(
             ident,
             namespace,
-            Refinement(plugin="language", context=at(cell), question=question, steps=steps),
+            Refinement(plugin=plugin, context=at(cell), question=question, steps=steps),
         )
         for model, quality in qualities.items():
             self.judge(ident, model, quality)
@@ -204,3 +205,22 @@ def test_an_answer_from_before_something_was_said_about_it_is_left_out(there: Ho
     assert there.patterns.judged("q", namespace="me", shown=[*said(before), *said(again)])
     later = there.turn(question="other")
     assert there.patterns.judged("q", namespace="me", shown=said(later)) == ()
+
+
+def test_answers_given_again_are_judged_and_limit_nothing(there: Home) -> None:
+    for _ in range(12):
+        there.turn(WASTED)
+    there.turn(question="q", answer="Lisbon", a=1.0)
+    for _ in range(2 * NEWEST):
+        there.turn(question="q", answer="Lisbon", plugin=GIVEN_AGAIN)
+    assert there.limit() == 1
+    assert [each.quality for each in there.patterns.judged("q", namespace="me")] == [1.0]
+    there.turn(question="q", answer="Lisbon", plugin=GIVEN_AGAIN, a=0.0)
+    assert [each.quality for each in there.patterns.judged("q", namespace="me")] == [0.0]
+
+
+@pytest.mark.parametrize("days", [BELIEVED_DAYS + 1, -BELIEVED_DAYS - 1])
+def test_an_old_judgement_counts_no_more(there: Home, days: float) -> None:
+    there.turn(question="q", a=1.0)
+    there.clock.advance(days * DAY_S)
+    assert there.patterns.judged("q", namespace="me") == ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -137,3 +138,20 @@ def test_what_is_no_puzzle_is_none(text: str) -> None:
 def test_several_puzzles_in_one_text_and_one_within_words() -> None:
     text = f"{{a}} {json.dumps(puzzle(1))} and {{ {json.dumps(puzzle(2))[1:]}"
     assert [found["test"][0]["input"] for found in puzzles_in(text)] == [[[1]], [[2]]]
+
+
+@pytest.mark.parametrize("opening", ['{"train":[', '{"train": {"train": 1, ', '{ "test":'])
+def test_a_message_made_to_be_slow_is_read_once(opening: str) -> None:
+    began = time.perf_counter()
+    assert list(puzzles_in(opening * (400_000 // len(opening)))) == []
+    assert time.perf_counter() - began < 5.0, "it took half a minute when each place was read from anew"
+
+
+def test_row_ids_that_are_used_again_are_looked_at(there: Home) -> None:
+    for colour in range(3):
+        there.ask(json.dumps(puzzle(colour)))
+    sum(there.replay.gather())
+    there.db.execute("DELETE FROM turns")
+    sum(there.replay.gather())
+    there.ask(json.dumps(puzzle(5)))
+    assert sum(there.replay.gather()) == 1

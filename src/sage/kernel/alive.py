@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sage.errors import HomeInUse, StoreError
+from sage.errors import HomeInUse, StoreDamaged, StoreError
 from sage.kernel.sleeping import LIGHT, Report, Sleep, backlog
 from sage.kernel.tick import Kernel
 from sage.kernel.vitals import Condition
@@ -25,6 +26,9 @@ __all__ = ["POLL_S", "RETRY_S", "Alive", "only_one"]
 
 POLL_S = 1.0
 """How often the loop looks around."""
+
+FAILED_S = 30.0
+"""How long it waits where the database cannot be used."""
 
 RETRY_S = 3600.0
 """After a sleep in which a part failed (a full disk) the next one is not tried before."""
@@ -51,15 +55,21 @@ class Alive:
         self._retry_at = 0.0
 
     def run(self, stop: threading.Event) -> None:
-        """Until ``stop`` is set.
+        """Until ``stop`` is set. Where the database fails, it goes on when that is over.
 
         Raises:
-            StoreError: the database fails.
+            StoreDamaged: the database is.
         """
-        while True:
-            self.look(stop)
-            if stop.wait(POLL_S):
-                return
+        wait = 0.0
+        while not stop.wait(wait):
+            wait = POLL_S
+            try:
+                self.look(stop)
+            except StoreDamaged:
+                raise
+            except StoreError as error:
+                logging.getLogger(__name__).warning("%s %s", error.message, error.mend)
+                wait = FAILED_S
 
     def look(self, stop: threading.Event) -> Condition:
         """Once around: follow the readings, tell of a new state, do what it allows until something is asked
@@ -89,6 +99,8 @@ class Alive:
     def _asked(self) -> int:
         """Requests being answered, by any process, and one where some came since the last look."""
         before, self._turns = self._turns, self._newest_turn()
+        if self._running():
+            self._kernel.tidy()  # a process may have been killed
         return max(self._running(), int(self._turns != before))
 
     def _running(self) -> int:

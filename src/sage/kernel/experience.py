@@ -15,16 +15,16 @@ from dataclasses import replace
 from sage.economy.context import Context
 from sage.errors import SageError
 from sage.irp.plugins.language import Drafts
+from sage.kernel.judge import RIGHT
 from sage.kernel.remembering import Brought
 from sage.kernel.stores import Stores
 from sage.kernel.weighing import Weighing
-from sage.memory.patterns import UNKNOWN, Expectation, Judged, Refinement, Taken
+from sage.memory.patterns import GIVEN_AGAIN, UNKNOWN, Expectation, Judged, Refinement, Taken
 from sage.memory.verbatim import to_json
 from sage.types import Decision, Situation
 
 __all__ = [
     "LANGUAGE",
-    "RIGHT",
     "expected_of",
     "given_again",
     "judged_before",
@@ -36,14 +36,11 @@ __all__ = [
 LANGUAGE = "language"
 """The plugin that refines answers in words."""
 
-RIGHT = 0.75
-"""Quality from which on an answer that was judged is given again."""
-
 
 def question_of(situation: Situation, brought: Brought) -> str | None:
     """A digest of exactly what is asked; None where the same words may be answered otherwise the next time:
-    in a conversation that goes on, or where chance is wanted."""
-    if brought.history or situation.temperature > 0.0:
+    in a conversation that goes on, where chance is wanted, or where memory was not looked through."""
+    if not brought.alone or situation.temperature > 0.0:
         return None
     asked = [situation.messages, situation.schema, situation.stop, situation.max_tokens]
     return hashlib.blake2b(to_json(asked).encode(), digest_size=16).hexdigest()
@@ -84,7 +81,7 @@ def expected_of(context: Context, situation: Situation, stores: Stores) -> Expec
 
 
 def refinement_of(drafts: Drafts, weighing: Weighing, context: Context, question: str | None) -> Refinement:
-    """What each draft changed, and at which price."""
+    """What each draft changed, and at which price. Nothing was refined where an answer was given again."""
     steps: list[Taken] = []
     before = 0
     for count in range(1, len(drafts) + 1):
@@ -99,7 +96,8 @@ def refinement_of(drafts: Drafts, weighing: Weighing, context: Context, question
             )
         )
         before = best
-    return Refinement(plugin=LANGUAGE, context=context, question=question, steps=tuple(steps))
+    plugin = GIVEN_AGAIN if drafts[0].remembered and len(drafts) == 1 else LANGUAGE
+    return Refinement(plugin=plugin, context=context, question=question, steps=tuple(steps))
 
 
 def _say(error: SageError) -> None:

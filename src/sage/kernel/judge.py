@@ -13,7 +13,7 @@ from sage.irp.plugins.language import Draft, Drafts, likeness
 from sage.kernel.turn import Turn
 from sage.types import Outcome, OutcomeSource
 
-__all__ = ["alike", "comparable", "judge", "outcome", "passes"]
+__all__ = ["RIGHT", "alike", "comparable", "judge", "outcome", "passes"]
 
 _PASSES = re.compile(
     r"(?:sorry[,.]? )?(?:but )?(?:i|we) (?:(?:do not|don't|cannot|can't|could not|couldn't) "
@@ -23,6 +23,9 @@ _PASSES = re.compile(
 
 COMPARABLE = 80
 """Characters. Longer answers never agree word for word, though both be right."""
+
+RIGHT = 0.75
+"""Quality from which on an answer that was judged is given again."""
 
 AGREED = 0.9
 """Likeness from which on two answers are the same. Dissent teaches nothing: "Paris." and "The capital of
@@ -48,7 +51,9 @@ def judge(
         text = draft.completion.text
         peers = [other.completion.text for name, other in first.items() if name != model and other.valid]
         if verify is not None:
-            if (quality := _verified(verify, text)) is not None:
+            quality = _verified(verify, text)
+            # That an answer given again is still right is no new work: nobody is trusted more for it.
+            if quality is not None and not (draft.remembered and quality >= RIGHT):
                 outcomes.append(outcome(turn, model, quality, "verifier", now))
         elif not draft.valid and draft.completion.finish_reason == "stop":
             outcomes.append(outcome(turn, model, 0.0, "verifier", now))

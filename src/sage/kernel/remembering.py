@@ -49,12 +49,13 @@ _SPEAKER = "user"
 class Brought:
     """What memory gives: the last turns of the session (``history``), and ``quotes`` of what else was said in
     this namespace that fits, as one text; ``shown`` are the ids of its passages, the best first. ``tokens``
-    are those of both."""
+    are those of both. ``alone``: memory was looked through, and the session begins here."""
 
     history: tuple[Message, ...] = ()
     quotes: str = ""
     shown: tuple[int, ...] = ()
     tokens: int = 0
+    alone: bool = False
 
 
 NOTHING = Brought()
@@ -87,7 +88,9 @@ def bring_back(situation: Situation, stores: Stores, *, room: int, most: int) ->
         history = recall_session(
             stores.turns, session, namespace=namespace, budget=room, count_tokens=count_tokens
         )
-        recalled = _elsewhere(situation, stores, history, budget=min(most, room // 2))
+        budget = min(most, room // 2)
+        recalled = _elsewhere(situation, stores, history, budget=budget)
+        alone = budget > 0 and not history and not stores.turns.has_done(session, namespace=namespace)
     except SageError as error:
         _say("recall", error)
         return NOTHING
@@ -100,6 +103,7 @@ def bring_back(situation: Situation, stores: Stores, *, room: int, most: int) ->
         quotes=quotes,
         shown=tuple(hit.passage.id for hit in best),
         tokens=taken + sum(count_tokens(message.content) for message in history),
+        alone=alone,
     )
 
 

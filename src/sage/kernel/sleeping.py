@@ -45,6 +45,9 @@ REPEATED = 5
 
 SLEPT = "sleep.up_to"
 
+COUNTED = 1000
+"""The backlog is counted each second."""
+
 LIGHT = ("index", "meaning")
 """Parts that serve the very next request: done in any idle second."""
 
@@ -72,7 +75,8 @@ class PartDone:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Report:
-    """What one sleep did; ``repeated`` are the questions asked most often, and how often."""
+    """What one sleep did; ``repeated`` are the questions asked most often in the usual namespace, and
+    how often."""
 
     parts: tuple[PartDone, ...]
     repeated: tuple[tuple[str, int], ...] = field(default=())
@@ -84,12 +88,16 @@ class Report:
 
 
 def backlog(db: Database) -> int:
-    """Messages that were stored since the last whole sleep."""
+    """Messages that were stored since the last whole sleep; no more than ``COUNTED`` are counted."""
     rows = db.execute(
-        "SELECT count(*) FROM passages WHERE id > coalesce((SELECT value FROM facts WHERE name = ?) + 0, 0)",
-        (SLEPT,),
+        "SELECT count(*) FROM (SELECT 1 FROM passages WHERE id > ? LIMIT ?)", (_slept_to(db), COUNTED)
     )
     return int(rows[0][0])
+
+
+def _slept_to(db: Database) -> int:
+    rows = db.execute("SELECT value FROM facts WHERE name = ?", (SLEPT,))
+    return int(rows[0][0]) if rows else 0
 
 
 class Sleep:
@@ -137,8 +145,9 @@ class Sleep:
         whole = not only and len(done) == len(parts) and all(part.ended for part in done)
         if whole:
             self._note_slept(newest)
-        repeated = () if only else tuple(self._stores.patterns.repeated(most=REPEATED))
-        return Report(parts=tuple(done), repeated=repeated)
+        namespace = self._settings.memory.namespace
+        repeated = () if only else self._stores.patterns.repeated(namespace=namespace, most=REPEATED)
+        return Report(parts=tuple(done), repeated=tuple(repeated))
 
     def _do(self, part: Part, should_stop: Callable[[], bool]) -> PartDone:
         began, count, ended, error = time.perf_counter(), 0, False, ""
@@ -191,7 +200,7 @@ class Sleep:
                 yield made
 
     def _hear(self) -> Iterator[int]:
-        last, newest = 0, self._newest()
+        last, newest = _slept_to(self._stores.db), self._newest()
         while last < newest:
             rows = self._stores.db.execute(
                 "SELECT p.id FROM passages p LEFT JOIN salience s ON s.passage_id = p.id"

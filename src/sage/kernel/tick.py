@@ -160,6 +160,12 @@ class Kernel:
         if self.vitals.look().regime.background != "none":
             self.choosing.anticipate(self._busy())
 
+    def tidy(self) -> None:
+        """Give up turns whose process is gone or whose end could not be written, and give back what they
+        hold."""
+        self.store.abandon_dead(active=_ACTIVE)
+        self.books.release_ended()
+
     def _busy(self) -> set[str]:
         return {turn.decision.chosen for turn in list(self._running.values()) if turn.decision}
 
@@ -168,9 +174,8 @@ class Kernel:
         return sense(request, default_max_tokens=models.max_tokens, default_namespace=memory.namespace)
 
     def _begin(self, turn: Turn) -> None:
-        """Store the question; give back what turns hold whose end could not be written."""
-        self.store.abandon_dead(active=_ACTIVE)
-        self.books.release_ended()
+        """Store the question."""
+        self.tidy()
         self.store.begin(turn.id, turn.situation)
         self.bus.emit(
             TurnStarted(

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -34,6 +34,8 @@ MIN_SQLITE = (3, 51, 3)
 at the same instant (sqlite.org/wal.html, section 11, "the WAL-reset bug")."""
 
 REPAIR = "Set it aside and keep what is readable: sage memory repair"
+
+PART_FAILED = "A part of what was to be stored together failed."
 
 BUSY_SECONDS = 10.0
 """How long to wait for another process: far above one commit (milliseconds), short enough to be told."""
@@ -107,7 +109,12 @@ class Database:
             StoreError: see :meth:`__init__`; also a constraint that does not hold.
         """
         with self._lock, self._translated():
-            return list(self._open_connection().execute(sql, tuple(params)))
+            connection = self._open_connection()
+            if (
+                self._depth and not connection.in_transaction
+            ):  # a full disk or an I/O error has undone all of it
+                raise StoreError(PART_FAILED, mend=f"Check the disk: df -h {self._folder}")
+            return list(connection.execute(sql, tuple(params)))
 
     @contextmanager
     def transaction(self, *, write: bool = True) -> Iterator[None]:
@@ -135,7 +142,7 @@ class Database:
                 self._depth = 1
                 yield
                 if self._broken:
-                    raise StoreError("A part of what was to be stored together failed.", mend="sage doctor")
+                    raise StoreError(PART_FAILED, mend="sage doctor")
                 self.execute("COMMIT")
             except BaseException:
                 self._depth = 0
@@ -153,18 +160,20 @@ class Database:
                 with self.transaction():
                     yield
                 return
-            name = f"level_{self._depth}"
+            name, was = f"level_{self._depth}", self._broken
+            self.execute(f"SAVEPOINT {name}")
             try:
-                self.execute(f"SAVEPOINT {name}")
                 with self._part():
                     yield
+                if self._broken and not was:
+                    raise StoreError(PART_FAILED, mend="sage doctor")
                 self.execute(f"RELEASE {name}")
             except BaseException:
-                # A full disk or an I/O error may have rolled back all of it already.
-                if self._connection is not None and self._connection.in_transaction:
+                self._broken = True  # until what it did is undone
+                with suppress(StoreError):
                     self.execute(f"ROLLBACK TO {name}")
                     self.execute(f"RELEASE {name}")
-                    self._broken = False
+                    self._broken = was
                 raise
 
     @contextmanager

@@ -46,6 +46,8 @@ def merge_duplicates(db: Database) -> Iterator[int]:
 
 def _merge(db: Database, same: list[tuple[int, int]]) -> int:
     merged = 0
+    if not same:
+        return merged
     with db.transaction():
         for old, new in same:
             ranks = dict(

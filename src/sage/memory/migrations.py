@@ -311,7 +311,7 @@ CREATE TABLE refinements (
     steps     TEXT NOT NULL
 );
 CREATE INDEX refinements_place ON refinements (namespace, plugin, codebook, cell);
-CREATE INDEX refinements_question ON refinements (namespace, question) WHERE question IS NOT NULL;
+CREATE INDEX refinements_question ON refinements (namespace, question, plugin) WHERE question IS NOT NULL;
 """
 
 _REPLAY = """

@@ -22,7 +22,7 @@ from sage.clock import Clock
 from sage.economy.context import Context
 from sage.memory.db import Database
 
-__all__ = ["UNKNOWN", "Expectation", "Judged", "PatternMemory", "Refinement", "Taken"]
+__all__ = ["GIVEN_AGAIN", "UNKNOWN", "Expectation", "Judged", "PatternMemory", "Refinement", "Taken"]
 
 History = list[tuple[float, str, float, float]]
 """Steps as they are stored: see :class:`Taken`."""
@@ -36,7 +36,14 @@ NEEDED = 8.0
 """Turns that went further than a limit, before there is one."""
 
 JUDGEMENTS = 16
-"""Judgements of answers to one question that are looked at, the newest."""
+"""Judgements of answers to one question that are looked at, the newest; of answers that were given again as
+many besides."""
+
+BELIEVED_DAYS = 30.0
+"""Days after which a judgement counts no more."""
+
+GIVEN_AGAIN = "given again"
+"""In the place of a plugin: nothing was refined."""
 
 DAY_S = 86_400.0
 
@@ -146,33 +153,42 @@ class PatternMemory:
     def judged(self, question: str, *, namespace: str, shown: Sequence[int] = ()) -> tuple[Judged, ...]:
         """Answers that were given to this very question and judged, the newest judgement first.
 
-        ``shown`` are the passages that memory brings for it now: where one was said after an answer, in
-        another turn than one that asked the same, the answer may be out of date and is left out.
+        Those judged within ``BELIEVED_DAYS``: the world changes, and nobody says so. ``shown`` are the
+        passages that memory brings for it now: where one was said after an answer, in another turn than one
+        that asked the same, the answer may be out of date and is left out.
         """
+        newest = (
+            "SELECT turn_id FROM (SELECT turn_id FROM refinements WHERE namespace = ?1 AND question = ?2"
+            " AND plugin {} ?6 ORDER BY rowid DESC LIMIT ?4)"
+        )
         rows = self._db.execute(
-            "SELECT r.turn_id, t.model, t.answer, o.quality FROM refinements r"
-            " JOIN turns t ON t.id = r.turn_id JOIN outcomes o ON o.turn_id = t.id AND o.candidate = t.model"
-            " WHERE r.namespace = ?1 AND r.question = ?2 AND o.source IN ('user', 'verifier')"
-            " AND coalesce((SELECT max(id) FROM passages WHERE turn_id = r.turn_id), 0) >="
-            " coalesce((SELECT max(id) FROM passages WHERE id IN (SELECT value FROM json_each(?3))"
-            " AND (turn_id IS NULL OR turn_id NOT IN"
-            " (SELECT turn_id FROM refinements WHERE namespace = ?1 AND question = ?2))), 0)"
+            "SELECT t.id, t.model, t.answer, o.quality FROM turns t"  # noqa: S608  text of ours
+            " JOIN outcomes o ON o.turn_id = t.id AND o.candidate = t.model"
+            f" WHERE t.id IN ({newest.format('=')} UNION ALL {newest.format('<>')})"
+            " AND o.source IN ('user', 'verifier') AND abs(o.at - ?5) < ?7"
+            " AND coalesce((SELECT max(id) FROM passages WHERE turn_id = t.id), 0) >="
+            " coalesce((SELECT max(p.id) FROM passages p WHERE p.id IN (SELECT value FROM json_each(?3))"
+            " AND NOT EXISTS (SELECT 1 FROM refinements r WHERE r.turn_id = p.turn_id"
+            " AND r.namespace = ?1 AND r.question = ?2)), 0)"
             " ORDER BY o.id DESC LIMIT ?4",
-            (namespace, question, json.dumps(list(shown)), JUDGEMENTS),
+            (
+                *(namespace, question, json.dumps(list(shown)), JUDGEMENTS),
+                *(self._clock.time(), GIVEN_AGAIN, BELIEVED_DAYS * DAY_S),
+            ),
         )
         found: dict[str, Judged] = {}
         for turn_id, model, text, quality in rows:
             found.setdefault(text, Judged(turn_id=turn_id, model=model, text=text, quality=quality))
         return tuple(found.values())
 
-    def repeated(self, *, most: int) -> list[tuple[str, int]]:
+    def repeated(self, *, namespace: str, most: int) -> list[tuple[str, int]]:
         """The questions asked most often, word by word, and how often: twice at least."""
         rows = self._db.execute(
             "SELECT t.prompt, r.times FROM (SELECT max(turn_id) AS turn_id, count(*) AS times"
-            " FROM refinements WHERE question IS NOT NULL GROUP BY namespace, question"
+            " FROM refinements WHERE namespace = ? AND question IS NOT NULL GROUP BY question"
             " HAVING count(*) > 1 ORDER BY count(*) DESC, max(rowid) DESC LIMIT ?) r"
             " JOIN turns t ON t.id = r.turn_id ORDER BY r.times DESC",
-            (most,),
+            (namespace, most),
         )
         return [(prompt, times) for prompt, times in rows]
 

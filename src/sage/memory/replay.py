@@ -23,8 +23,11 @@ __all__ = ["MOST", "Puzzle", "Replay", "puzzles_in"]
 MOST = 10_000
 """Puzzles kept, the newest: some 30 MB."""
 
-AT_ONCE = 64
+AT_ONCE = 16
 """Turns read in one piece."""
+
+LONGEST = 500_000
+"""Characters of a message in which puzzles are looked for: the largest have some 100,000."""
 
 UP_TO = "replay.up_to"
 
@@ -47,24 +50,32 @@ class Replay:
 
     def gather(self) -> Iterator[int]:
         """Take up the puzzles of turns that ended since the last time; yields how many, a piece at a time."""
-        while True:
+        while rows := self._next():
+            found = [
+                (row[1], row[2], puzzle)
+                for row in rows
+                if "train" in row[3]
+                for message in json.loads(row[3])
+                for puzzle in puzzles_in(message["content"])
+            ]
             with self._db.transaction():
-                noted = self._db.execute("SELECT value FROM facts WHERE name = ?", (UP_TO,))
-                last = int(noted[0][0]) if noted else 0
-                rows = self._db.execute(
-                    "SELECT rowid, id, namespace, messages FROM turns WHERE rowid > ?1"
-                    " AND rowid < coalesce((SELECT min(rowid) FROM turns WHERE status = 'running'), ?2)"
-                    " ORDER BY rowid LIMIT ?3",
-                    (last, 2**62, AT_ONCE),
-                )
-                if not rows:
-                    break
-                kept = sum(self._keep(*row[1:]) for row in rows)
+                for turn_id, namespace, puzzle in found:
+                    self._keep(turn_id, namespace, puzzle)
                 self._db.execute(
                     "INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (UP_TO, str(rows[-1][0]))
                 )
-            yield kept
+            yield len(found)
         self._judge()
+
+    def _next(self) -> list[tuple[Any, ...]]:
+        """Turns that have ended, after the last that was looked at."""
+        noted = self._db.execute("SELECT value FROM facts WHERE name = ?", (UP_TO,))
+        return self._db.execute(
+            "SELECT rowid, id, namespace, messages FROM turns WHERE rowid > ?1"
+            " AND rowid < coalesce((SELECT min(rowid) FROM turns WHERE status = 'running'), ?2)"
+            " ORDER BY rowid LIMIT ?3",
+            (int(noted[0][0]) if noted else 0, 2**62, AT_ONCE),
+        )
 
     def draw(self, count: int, chance: random.Random) -> list[Puzzle]:
         """Up to ``count`` puzzles, each at most once, all as likely."""
@@ -83,24 +94,25 @@ class Replay:
         """How many there are."""
         return int(self._db.execute("SELECT count(*) FROM replay")[0][0])
 
-    def _keep(self, turn_id: str, namespace: str, messages: str) -> int:
-        if "train" not in messages:
-            return 0
-        kept = 0
-        for message in json.loads(messages):
-            for puzzle in puzzles_in(message["content"]):
-                text = json.dumps(puzzle, separators=(",", ":"))
-                self._db.execute(
-                    "INSERT INTO replay (namespace, digest, turn_id, puzzle) VALUES (?, ?, ?, ?)"
-                    " ON CONFLICT (namespace, digest) DO UPDATE SET turn_id = excluded.turn_id",
-                    (namespace, hashlib.blake2b(text.encode(), digest_size=16).hexdigest(), turn_id, text),
-                )
-                kept += 1
-        return kept
+    def _keep(self, turn_id: str, namespace: str, puzzle: Mapping[str, Any]) -> None:
+        text = json.dumps(puzzle, separators=(",", ":"))
+        # Forgotten meanwhile, the turn is not there any more.
+        self._db.execute(
+            "INSERT INTO replay (namespace, digest, turn_id, puzzle)"
+            " SELECT ?, ?, id, ? FROM turns WHERE id = ?"
+            " ON CONFLICT (namespace, digest) DO UPDATE SET turn_id = excluded.turn_id",
+            (namespace, hashlib.blake2b(text.encode(), digest_size=16).hexdigest(), text, turn_id),
+        )
 
     def _judge(self) -> None:
         """How the newest answers did, and no more puzzles than may be kept."""
         with self._db.transaction():
+            # The row ids of the newest turns are used again where these were forgotten.
+            self._db.execute(
+                "UPDATE facts SET value = (SELECT coalesce(max(rowid), 0) FROM turns)"
+                " WHERE name = ? AND value + 0 > (SELECT coalesce(max(rowid), 0) FROM turns)",
+                (UP_TO,),
+            )
             self._db.execute(
                 "UPDATE replay SET solved = found.quality FROM (SELECT turn_id, avg(quality) AS quality"
                 " FROM outcomes WHERE source IN ('user', 'verifier') AND turn_id IN"
@@ -114,21 +126,22 @@ class Replay:
 
 
 def puzzles_in(text: str) -> Iterator[dict[str, Any]]:
-    """The puzzles that stand in a text, alone or among words."""
+    """The puzzles that stand in a text of at most ``LONGEST`` characters, alone or among words."""
     decoder = json.JSONDecoder()
-    at = text.find("{")
+    at = text.find("{") if len(text) <= LONGEST else -1
     while at >= 0:
         # A brace that begins no puzzle costs a look at the next word, not a parse of the rest.
         end = at + 1
         if text[end : end + 40].lstrip().startswith(('"train"', '"test"')):
             try:
                 found, end = decoder.raw_decode(text, at)
-            except (ValueError, RecursionError):
-                found = None
+            except json.JSONDecodeError as error:
+                # What has been read up to there is no puzzle either: each place is read once.
+                found, end = None, max(end, error.pos)
+            except RecursionError:
+                return
             if _is_puzzle(found):
                 yield {"train": found["train"], "test": found["test"]}
-            else:
-                end = at + 1
         at = text.find("{", end)
 
 

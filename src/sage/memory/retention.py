@@ -65,6 +65,8 @@ def prune(db: Database, before: float, *, max_bytes: float = math.inf) -> Iterat
 
 
 def _drop_papers(db: Database, limit: int) -> int:
+    if not db.execute(_OLD, (limit,)):  # looked for without keeping others from writing
+        return 0
     with db.transaction():
         ids = db.execute(_OLD, (limit,))
         for table in PAPERS:

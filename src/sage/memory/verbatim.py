@@ -307,6 +307,15 @@ class VerbatimStore:
         ]
         return tuple(message for pair in pairs for message in pair)
 
+    def has_done(self, session: str, *, namespace: str = DEFAULT_NAMESPACE) -> bool:
+        """Whether the session has a finished turn."""
+        return bool(
+            self._db.execute(
+                "SELECT 1 FROM turns WHERE session = ? AND namespace = ? AND status = 'done' LIMIT 1",
+                (session, namespace),
+            )
+        )
+
     def abandon_dead(self, *, active: Collection[str] | None = None) -> list[str]:
         """Mark turns that nobody runs any more as abandoned; returns their ids, oldest first.
 
