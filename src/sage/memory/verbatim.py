@@ -12,6 +12,7 @@ import math
 import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
 import psutil
@@ -127,6 +128,12 @@ def _to_turn(row: tuple[Any, ...]) -> Turn:
     )
 
 
+@lru_cache(maxsize=1)
+def _started(pid: int) -> float:
+    """When a process began; asked of this one only, which may have been forked from another."""
+    return psutil.Process(pid).create_time()
+
+
 def _is_running(pid: int, started: float) -> bool:
     """Whether the very process, not a later one with its number, still runs."""
     try:
@@ -161,7 +168,7 @@ class VerbatimStore:
                 situation.prompt,
                 to_json(situation.messages),
                 os.getpid(),
-                psutil.Process().create_time(),
+                _started(os.getpid()),
             ),
         )
 
