@@ -40,7 +40,10 @@ _CHANGE = re.compile(
     r"\b(?:nowadays|these days|from now on|no longer|any ?more|instead|correction|changed|moved|switched"
     r"|replaced|shifted|postponed|rescheduled|cancelled|called off|updated|turned out|got rid of|took up"
     r"|went off|gave (?:\w+ ){0,3}(?:up|away)|stopped|sold|traded|quit|retired|broke up|divorced|is gone"
-    r"|passed away|died)\b"
+    r"|passed away|died|(?:i|we|is|are) now|now (?:i|we) \w+"
+    r"|since (?:yesterday|today|spring|summer|autumn|winter|last \w+|this \w+|\w+day|"
+    + "|".join(_MONTHS)
+    + r"))\b"
 )
 _PAST = re.compile(
     r"\b(?:did|was|were|had|(?:has|have) been|first|originally|initially|used to|before|previous(?:ly)?"
