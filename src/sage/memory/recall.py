@@ -47,6 +47,11 @@ ENOUGH_WORDS, ENOUGH_MEANING = 0.15, 0.55
 """One of the ``BEST`` hits must have this share of the question's words at or around it, or fit it this well
 in meaning. Chosen on generated conversations (``sage bench updates``)."""
 
+AMONG, ENOUGH = 10, 2.4
+"""Where a question has so many hits, what answers it stands out: twice the fit (in parts of what is enough by
+itself) and how far the best is above the tenth make this much. Chosen on the same conversations. Where
+nothing is asked, hits stand out by chance."""
+
 LEAST = 0.3
 """What scores less than this share of the best hit is not shown."""
 
@@ -158,7 +163,7 @@ class Recall:
         seen = frozenset(exclude)
         ranking = self.rank(question, namespace=namespace, exclude=seen, asker=asker, most=most)
         about = tuple(word for word in lexical.question(question).words if word not in lexical.STOP)
-        if not ranking.ids or not _fits(ranking):
+        if not ranking.ids or not _fits(ranking, asks="?" in question):
             return Recalled(hits=(), abstained=bool(ranking.ids))
         passages = self._store.get(ranking.ids)
         scores = dict(zip(ranking.ids, ranking.scores, strict=True))
@@ -274,7 +279,10 @@ def _best(values: Floats, count: int) -> Ints:
     return np.sort(np.concatenate([above, others if len(above) < count else others[:0]]))
 
 
-def _fits(ranking: Ranking) -> bool:
+def _fits(ranking: Ranking, *, asks: bool) -> bool:
     if ranking.meaning is None:
         return ranking.words >= ENOUGH_WORDS
-    return ranking.words >= ENOUGH_WORDS or ranking.meaning >= ENOUGH_MEANING
+    fit = max(ranking.words / ENOUGH_WORDS, ranking.meaning / ENOUGH_MEANING)
+    if not asks or len(ranking.scores) < AMONG:
+        return fit >= 1.0
+    return 2.0 * fit + ranking.scores[0] - ranking.scores[AMONG - 1] >= ENOUGH

@@ -62,19 +62,25 @@ class Replay:
                 for turn_id, namespace, puzzle in found:
                     self._keep(turn_id, namespace, puzzle)
                 self._db.execute(
-                    "INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (UP_TO, str(rows[-1][0]))
+                    "INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (UP_TO, rows[-1][1])
                 )
             yield len(found)
         self._judge()
 
     def _next(self) -> list[tuple[Any, ...]]:
-        """Turns that have ended, after the last that was looked at."""
-        noted = self._db.execute("SELECT value FROM facts WHERE name = ?", (UP_TO,))
+        """Turns that have ended, after the last that was looked at.
+
+        That one is noted by name, for row ids of turns that were forgotten are given again. Where it is gone,
+        all are looked at again: no puzzle is kept twice.
+        """
+        noted = self._db.execute(
+            "SELECT t.rowid FROM facts f JOIN turns t ON t.id = f.value WHERE f.name = ?", (UP_TO,)
+        )
         return self._db.execute(
             "SELECT rowid, id, namespace, messages FROM turns WHERE rowid > ?1"
             " AND rowid < coalesce((SELECT min(rowid) FROM turns WHERE status = 'running'), ?2)"
             " ORDER BY rowid LIMIT ?3",
-            (int(noted[0][0]) if noted else 0, 2**62, AT_ONCE),
+            (noted[0][0] if noted else 0, 2**62, AT_ONCE),
         )
 
     def draw(self, count: int, chance: random.Random) -> list[Puzzle]:
