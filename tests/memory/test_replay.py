@@ -97,6 +97,16 @@ def test_what_is_forgotten_is_not_drawn(there: Home) -> None:
     assert there.replay.draw(5, CHANCE) == []
 
 
+def test_what_is_asked_after_all_was_forgotten_is_found(there: Home) -> None:
+    for colour in range(5):
+        there.ask(json.dumps(puzzle(colour)))
+    sum(there.replay.gather())
+    there.db.execute("DELETE FROM turns")
+    there.ask(json.dumps(puzzle(7)))
+    assert sum(there.replay.gather()) == 1
+    assert list(there.replay.gather()) == []
+
+
 def test_a_turn_that_runs_is_looked_at_when_it_has_ended(there: Home) -> None:
     running = there.ask(json.dumps(puzzle()), ends=False)
     there.ask(json.dumps(puzzle(2)))
