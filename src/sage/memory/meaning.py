@@ -6,7 +6,7 @@ Must not know: other signs of a fit, who asks.
 Late interaction (Khattab and Zaharia, "ColBERT", 2020): each piece of the question looks for its best piece
 in the message. With MiniLM that finds far more than comparing mean vectors (docs/measured.md). Of common
 words and punctuation nothing is kept, of the other pieces the signs of their numbers, 48 bytes a piece, about
-0.6 kB a message: neither loses anything that could be measured.
+0.6 kB a message. Whole numbers would take sixteen times the room and found no more that is beyond noise.
 """
 
 from __future__ import annotations
